@@ -1,0 +1,43 @@
+# Every target sets up what it needs from the hash-locked files in locks/ and reuses it the next time.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit lint types faults bench lock clean
+
+help:    ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+setup: .venv/runtime.ready ## install what running Tidegate needs
+demo: .venv/runtime.ready ## a month of a shop's life through every flow, with a report
+	@$(BIN)/tidegate demo $(ARGS)
+test: .venv/dev.ready ## all tests, in parallel
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+unit: .venv/dev.ready ## the fast, pure tests
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+lint: .venv/dev.ready ## style, imports between layers, contracts against their history
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/tidegate contracts check
+types: .venv/dev.ready ## the type checker on the whole tree
+	$(BIN)/mypy
+faults: .venv/dev.ready ## the long kill series: make faults ARGS='--kills 200 --seed 7'
+	$(BIN)/python -m pytest tests/faults -m 'faults or not faults' $(ARGS)
+bench: .venv/dev.ready ## the figures README claims
+	$(BIN)/python -m benchmarks $(ARGS)
+lock: .venv/dev.ready ## refresh locks/ from pyproject.toml
+	for name in build runtime dev; do $(BIN)/python locks/compile.py $$name || exit 1; done
+clean: ## remove the environment and local data
+	rm -rf .venv .tidegate build *.egg-info
+
+.venv/bin/uv: locks/build.txt
+	@test -n "$(PYTHON)" || { echo "Tidegate needs Python 3.11 or 3.12: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/build.txt
+	@touch $@
+.venv/runtime.ready: .venv/bin/uv locks/runtime.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/runtime.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+	$(BIN)/tidegate doctor
+	@touch $@
+.venv/dev.ready: .venv/runtime.ready locks/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/dev.txt
+	@touch $@

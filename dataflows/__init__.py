@@ -1,0 +1,1 @@
+"""Tidegate's streaming product: contracts, event time, features, detection, connectors, runtime, flows."""

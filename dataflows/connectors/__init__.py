@@ -1,0 +1,1 @@
+"""The edge: logs that hold records, and the lake that keeps them for good."""

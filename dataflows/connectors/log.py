@@ -1,0 +1,214 @@
+"""What a log is: topics of partitions of records, appended atomically, read from any offset.
+
+Two properties carry the whole design. A **writer** belongs to a slot and stores outputs together
+with the slot's **marker**, all or nothing: the marker says up to which input offset the outputs
+are there. And a newer writer of a slot **fences** the older one, so that no process that was
+thought dead can publish a second time.
+
+Whatever implements these protocols passes tests/contract/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from dataflows.connectors.records import Output, Records
+from dataflows.contracts.errors import TidegateError
+
+SQLITE_SCHEME = "sqlite:///"
+
+
+class LogError(TidegateError):
+    """The log cannot do what was asked; what was committed before is safe."""
+
+
+class UnknownTopic(LogError):
+    """The topic, or the partition of it, does not exist."""
+
+
+class Fenced(LogError):
+    """A newer writer of the same slot exists; this one must stop, and may never commit again."""
+
+
+class OffsetOutOfRange(LogError):
+    """The offset is not, or no longer, in the log: reading on would skip records."""
+
+    def __init__(self, topic: str, partition: int, offset: int, low: int, high: int):
+        self.topic, self.partition, self.offset = topic, partition, offset
+        self.low, self.high = low, high
+        if offset < low:
+            gap = f"offsets {offset}..{low - 1} were removed by retention"
+        else:
+            gap = f"offset {offset} was never written"
+        super().__init__(
+            f"{topic} partition {partition}: {gap}, the log holds "
+            f"{f'{low}..{high - 1}' if low < high else 'nothing'}; start at {low} to accept the "
+            "gap, or restore the log"
+        )
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a slot has published: stored with the outputs it vouches for, and only with them.
+
+    `next_offset` is the next input offset whose outputs are not yet there and never goes back;
+    `first_offset` is where the slot began to read. `watermark_us` and `arrival_us` are those of
+    the last record covered. `counts` holds input records by arrival day (ISO date) and fate.
+    Fields added later need a default, so that old markers stay readable.
+    """
+
+    seq: int
+    next_offset: int
+    first_offset: int = 0
+    watermark_us: int = -(2**62)
+    arrival_us: int = 0
+    counts: dict[str, dict[str, int]] = {}
+
+
+class TopicInfo(NamedTuple):
+    """What a topic holds now; `bytes` is what its records take up in the log."""
+
+    partitions: int
+    records: int
+    bytes: int
+
+
+class Reader(Protocol):
+    """Reads one partition in offset order. For one thread at a time."""
+
+    def read(self, max_records: int) -> Records:
+        """The next records, at most `max_records`; often fewer, and none when none is at hand.
+
+        Never waits. Sees only what was committed. Few or no records do not mean the end: compare
+        `position` with `high_watermark` for that.
+
+        Raises:
+            OffsetOutOfRange: retention overtook the reader.
+            LogError: the log cannot be read; the reader stays where it was.
+        """
+        ...
+
+    @property
+    def position(self) -> int:
+        """Where the next read starts. May lie beyond the last record's offset + 1."""
+        ...
+
+    def high_watermark(self) -> int:
+        """The offset after the last one in the partition, as far as known without waiting."""
+        ...
+
+    def close(self) -> None:
+        """Releases what the reader holds; closing twice does no harm."""
+        ...
+
+
+class Writer(Protocol):
+    """Publishes what a slot has made. For one thread at a time."""
+
+    @property
+    def marker(self) -> Marker | None:
+        """The marker of the slot's last commit, by whichever writer; None before the first."""
+        ...
+
+    def commit(self, outputs: Sequence[Output], marker: Marker) -> None:
+        """Appends the outputs and stores the marker, all or nothing, and returns when they are safe
+        from the death of this process.
+
+        Records of a partition keep the order they have here. Blocks while other writers commit,
+        and while the log is out of reach for a short time.
+
+        Raises:
+            Fenced: a newer writer of the slot exists. Nothing was stored.
+            UnknownTopic: an output's topic or partition is not there. Nothing was stored.
+            ValueError: the marker's next_offset goes back. Nothing was stored.
+            LogError: anything else. Whether it was stored, the next writer's marker tells.
+        """
+        ...
+
+    def close(self) -> None:
+        """Releases what the writer holds; stores nothing. Closing twice does no harm."""
+        ...
+
+
+class Log(Protocol):
+    """Topics of a log. Safe to share between threads; every process opens its own."""
+
+    def create_topics(self, partitions: Mapping[str, int]) -> None:
+        """Makes the topics that are missing, with so many partitions each.
+
+        Raises:
+            LogError: a topic is there with another number of partitions. Nothing was made.
+        """
+        ...
+
+    def topics(self) -> dict[str, TopicInfo]:
+        """What every topic holds, by name."""
+        ...
+
+    def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        """(low, high): the first offset still there, and the one after the last.
+
+        Raises:
+            UnknownTopic: no such topic or partition.
+        """
+        ...
+
+    def reader(self, topic: str, partition: int, offset: int) -> Reader:
+        """A reader whose first record is the first at `offset` or after, low <= offset <= high.
+
+        Raises:
+            OffsetOutOfRange: the offset is not in the log.
+            UnknownTopic: no such topic or partition.
+        """
+        ...
+
+    def append(self, outputs: Sequence[Output]) -> None:
+        """Publishes without a slot, keeping the order within each partition.
+
+        Whoever publishes this way may publish twice after a crash. Blocks like Writer.commit; a
+        log may store part of the outputs when it fails (the embedded log stores all or nothing).
+
+        Raises:
+            UnknownTopic: an output's topic or partition is not there. Nothing was stored.
+            LogError: anything else.
+        """
+        ...
+
+    def writer(self, slot: str) -> Writer:
+        """A writer for the slot. From now on, older ones of the slot fail with Fenced."""
+        ...
+
+    def markers(self) -> dict[str, Marker]:
+        """The last marker of every slot that has one. Reads only, fences nobody."""
+        ...
+
+    def apply_retention(self, now_us: int, keep: Mapping[str, float]) -> None:
+        """Removes records that arrived more than `keep[topic]` seconds before `now_us`.
+
+        Removes from the low end, maybe less than it could (what is stored together goes together).
+        Topics that are not named keep everything.
+        """
+        ...
+
+    def close(self) -> None:
+        """Releases the log. Readers and writers made by it are closed on their own."""
+        ...
+
+
+def open_log(url: str) -> Log:
+    """The log at `url`: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.
+
+    An embedded log is made if it is not there.
+
+    Raises:
+        LogError: the URL names no log this version knows, or the log cannot be opened.
+    """
+    from dataflows.connectors.embedded import EmbeddedLog
+
+    if url.startswith(SQLITE_SCHEME) and len(url) > len(SQLITE_SCHEME):
+        return EmbeddedLog(url.removeprefix(SQLITE_SCHEME))
+    if url.startswith("kafka://"):
+        raise LogError(f"{url}: Kafka is not available in this version; use sqlite:///<path>")
+    raise LogError(f"{url!r} is not the address of a log; use sqlite:///<path>")

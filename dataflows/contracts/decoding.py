@@ -1,0 +1,122 @@
+"""Bytes to events, a batch at a time. No bytes whatsoever make it raise.
+
+Each record is decoded strictly first. One that fails is examined with care: it may only hold
+unknown fields or write an integer as 1.0, or else it is refused with a reason and a message.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflows.contracts.checks import Check, unreadable_timestamp
+from dataflows.contracts.examination import Examination
+from dataflows.contracts.refusal import RefusedError
+from dataflows.contracts.timestamps import READ, scan_timestamps
+
+
+class Failure(NamedTuple):
+    """Why a row is no event; `reason` is one of `refusal.REASONS`."""
+
+    row: int
+    reason: str
+    message: str
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A batch of n records, decoded; every list and array has n entries.
+
+    `events` holds None where a record failed, `times_us` 0 there. `extras` holds the JSON of the
+    fields the contract does not know, and is None as a whole when no record has any.
+    `failures` are in order of their rows, one a row.
+    """
+
+    events: list[Any]
+    times_us: NDArray[np.int64]
+    extras: list[bytes | None] | None
+    failures: list[Failure]
+
+
+class BatchDecoder:
+    """Decodes batches into one Struct; `examine` judges each record that the Struct refuses."""
+
+    def __init__(
+        self,
+        struct: type[msgspec.Struct],
+        event_time: str,
+        examine: Callable[[bytes | None], Examination],
+        checks: Sequence[Check],
+        max_record_bytes: int,
+    ) -> None:
+        self._decode = msgspec.json.Decoder(struct).decode
+        self._event_time = event_time
+        self._examine = examine
+        self._checks = checks
+        self._max_record_bytes = max_record_bytes
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Decode n records; never raises, whatever the bytes."""
+        refused: dict[int, RefusedError] = {}
+        extras: dict[int, bytes] = {}
+        events = self._decode_each(values, refused, extras)
+        times_us = self._read_times(events, refused)
+        for check in self._checks:
+            for row, refusal in check(events):
+                refused.setdefault(row, refusal)
+        for row in refused:
+            events[row] = None
+            times_us[row] = 0
+            extras.pop(row, None)
+        return Decoded(
+            events,
+            times_us,
+            [extras.get(row) for row in range(len(events))] if extras else None,
+            [Failure(row, refused[row].reason, refused[row].message) for row in sorted(refused)],
+        )
+
+    def _decode_each(
+        self,
+        values: Sequence[bytes | None],
+        refused: dict[int, RefusedError],
+        extras: dict[int, bytes],
+    ) -> list[Any]:
+        decode, longest = self._decode, self._max_record_bytes
+        events: list[Any] = []
+        for row, value in enumerate(values):
+            try:
+                if value is None or len(value) > longest:
+                    event = self._examine_one(row, value, refused, extras)
+                else:
+                    event = decode(value)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                event = self._examine_one(row, value, refused, extras)
+            events.append(event)
+        return events
+
+    def _examine_one(
+        self,
+        row: int,
+        value: bytes | None,
+        refused: dict[int, RefusedError],
+        extras: dict[int, bytes],
+    ) -> Any:
+        try:
+            event, unknown = self._examine(value)
+        except RefusedError as refusal:
+            refused[row] = refusal
+            return None
+        if unknown is not None:
+            extras[row] = unknown
+        return event
+
+    def _read_times(self, events: list[Any], refused: dict[int, RefusedError]) -> NDArray[np.int64]:
+        name = self._event_time
+        written = ["" if event is None else getattr(event, name) for event in events]
+        times_us, forms = scan_timestamps(written)
+        for row in np.flatnonzero(forms != READ).tolist():
+            refused.setdefault(row, unreadable_timestamp(name, written[row]))
+        return times_us

@@ -1,0 +1,362 @@
+"""Sessions by event time: merged, corrected, retracted and capped, a pure function of the log.
+
+Two events of a user belong together when they are at most one gap apart (inclusive, as in Kafka
+Streams, Flink and Bytewax). The final sessions of a user are defined without regard to arrival
+order: the accepted event times, sorted, are cut where the gap is exceeded, and each such chain is
+cut greedily into pieces of at most `max_events` events and at most `max_duration_us` from first
+to last event. The pieces are the sessions; those of a chain that was cut are flagged `capped`.
+(Events at the very instant at which a piece starts are never cut off from it, whatever
+`max_events` says: (user, start) names a session.)
+"""
+
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflows.contracts.errors import TidegateError
+from dataflows.eventtime import sessions_kernel as kernel
+from dataflows.eventtime.names import Names
+from dataflows.eventtime.watermark import START_OF_TIME_US
+
+EVENT: Final = kernel.EVENT
+HEARTBEAT: Final = 1
+SKIP: Final = kernel.SKIP
+
+SNAPSHOT_VERSION: Final = 1
+
+_DAY_US = 86_400_000_000
+_MOST_US = 2**52  # settings, 142 years; keeps every sum of times within int64
+_LAST_EVENT_US = 2**58  # year 11104, far from overflow when packed with the stage
+_MOST_STAGE = 7
+_FIRST_SIZE = 1024
+_HEADER_LENGTH = struct.Struct("<Q")
+
+
+class SessionsSnapshotError(TidegateError):
+    """A snapshot that these sessions cannot go on from."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What a session is; times in microseconds.
+
+    An event is late once its time is more than `bound_us` behind the newest one, applied while it
+    is at most `lateness_us` behind the watermark, and expired beyond `horizon_us`.
+    """
+
+    gap_us: int
+    bound_us: int
+    lateness_us: int
+    max_duration_us: int
+    max_events: int
+    horizon_us: int = 7 * _DAY_US
+
+    def __post_init__(self) -> None:
+        for name in ("gap_us", "bound_us", "lateness_us", "max_duration_us", "horizon_us"):
+            value = getattr(self, name)
+            if not 0 <= value <= _MOST_US:
+                raise ValueError(f"{name} must be within 0..{_MOST_US}, got {value}")
+        if not 1 <= self.max_events < 2**31:
+            raise ValueError(f"max_events must be within 1..{2**31 - 1}, got {self.max_events}")
+        if self.lateness_us > self.horizon_us:
+            raise ValueError("lateness_us must not exceed horizon_us")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRows:
+    """What a batch of n records led to: m rows, in order, and the class of every record.
+
+    A row is a session as it stands now (each revision replaces the one before), or the retraction
+    of one whose events went over to another session: `event_count` is then 0,
+    `superseded_by_started_us` the start of that session of the same user, and `ended_us` the start
+    of the retracted one. The row of the superseding session comes first, in the same record.
+    """
+
+    row: NDArray[np.int64]  # [m] index of the record that caused the row, never falling
+    user: list[str]  # [m]
+    started_us: NDArray[np.int64]  # [m] first event; with the user, the session's identity
+    ended_us: NDArray[np.int64]  # [m] last event
+    event_count: NDArray[np.int64]  # [m] 0 in a retraction
+    stage: NDArray[np.uint8]  # [m] highest funnel stage
+    revision: NDArray[np.int64]  # [m] from 1, rising with each row of one session
+    capped: NDArray[np.bool_]  # [m] cut from a longer run of events
+    superseded_by_started_us: NDArray[np.int64]  # [m] -1 unless a retraction
+    lateness: NDArray[np.uint8]  # [n] Lateness, or NOT_AN_EVENT; BUFFERED and EXPIRED: not applied
+    watermark_us: int  # after the batch
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def session_id(user: str, started_us: int) -> str:
+    """The name of the session of `user` that starts at `started_us`: 32 hex digits, BLAKE2b-128."""
+    identity = user.encode() + started_us.to_bytes(8, "little", signed=True)
+    return blake2b(identity, digest_size=16).hexdigest()
+
+
+class Sessions:
+    """The sessions of one partition's users.
+
+    A session is emitted (revision 1) by the record that moves the watermark beyond its end plus
+    the gap. A late event that changes an emitted session leads to a new revision, at once if the
+    session is still closed, else when it closes. If the change moves its start, or merges it into
+    another, the id is retracted together with the emission of the session that took over its
+    start. State is freed once the watermark is beyond end + gap + lateness: no event that would
+    still be accepted can touch it then. Rows depend on the records alone, never on batch cuts.
+    """
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self._settings = settings
+        self._limits = kernel.Limits(
+            gap=settings.gap_us,
+            bound=settings.bound_us,
+            lateness=settings.lateness_us,
+            max_duration=settings.max_duration_us,
+            max_events=settings.max_events,
+            horizon=settings.horizon_us,
+        )
+        self._names = Names()
+        self._store = _new_store()
+        self._rows = np.empty(_FIRST_SIZE, kernel.ROW)
+
+    def __len__(self) -> int:
+        """Users that have sessions."""
+        return len(self._names)
+
+    @property
+    def watermark_us(self) -> int:
+        return int(self._store.registers["watermark"][0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the flat arrays (without the users' names)."""
+        return sum(array.nbytes for array in self._store) + self._rows.nbytes
+
+    def process(
+        self,
+        times_us: NDArray[np.int64],
+        users: list[str | None],
+        stages: NDArray[np.uint8],
+        kinds: NDArray[np.uint8],
+    ) -> SessionRows:
+        """Take in n records in log order.
+
+        `kinds` says what each is: EVENT (time, user and stage 0..7), HEARTBEAT (time only) or SKIP
+        (nothing). Raises ValueError, with nothing taken in, on an event without a user, a stage
+        above 7 or an event time beyond year 11000.
+        """
+        _check(times_us, users, stages, kinds)
+        batch = kernel.Batch(times_us, self._names.ids(users), stages, kinds)
+        self._reserve_users()
+        lateness = np.empty(len(users), np.uint8)
+        filled = self._run(batch, lateness)
+        columns = self._columns(filled, lateness)
+        self._names.forget(kernel.take_idle(self._store).tolist())
+        return columns
+
+    def _run(self, batch: kernel.Batch, lateness: NDArray[np.uint8]) -> int:
+        """Run the kernel over the batch, with larger arrays as it asks for them."""
+        done = filled = 0
+        while True:
+            done, filled = kernel.process(
+                self._store, self._limits, batch, lateness, self._rows, done, filled
+            )
+            if done == len(lateness):
+                return filled
+            self._grow(filled)
+
+    def _grow(self, filled: int) -> None:
+        registers = self._store.registers[0]
+        wanted = int(registers["wanted_pieces"])
+        if wanted:
+            registers["wanted_pieces"] = 0
+            self._store = _grown_store(self._store, wanted)
+        self._rows = _grown(self._rows, filled, int(registers["wanted_rows"]))
+        registers["wanted_rows"] = 0
+
+    def _reserve_users(self) -> None:
+        users = self._store.users
+        if self._names.room > len(users):
+            grown = _grown(users, len(users), self._names.room)
+            grown["newest"][len(users) :] = kernel.NONE
+            grown["next_idle"][len(users) :] = kernel.UNLISTED
+            self._store = self._store._replace(users=grown)
+
+    def _columns(self, filled: int, lateness: NDArray[np.uint8]) -> SessionRows:
+        rows = self._rows[:filled]
+        columns = SessionRows(
+            row=rows["record"].astype(np.int64),
+            user=list(map(self._names.name, rows["user"].tolist())),
+            started_us=rows["started"].copy(),
+            ended_us=rows["ended"].copy(),
+            event_count=rows["count"].astype(np.int64),
+            stage=rows["stage"].copy(),
+            revision=rows["revision"].astype(np.int64),
+            capped=rows["capped"].copy(),
+            superseded_by_started_us=rows["superseded_by"].copy(),
+            lateness=lateness,
+            watermark_us=self.watermark_us,
+        )
+        if len(self._rows) > _FIRST_SIZE and filled < len(self._rows) // 8:
+            self._rows = np.empty(max(_FIRST_SIZE, 2 * filled), kernel.ROW)
+        return columns
+
+    def snapshot(self) -> bytes:
+        """The whole state as versioned bytes; what is restored goes on with identical rows."""
+        store = self._store
+        registers = store.registers[0]
+        used = np.flatnonzero(store.users["newest"] != kernel.NONE)
+        users = store.users[used]
+        renumbered = np.zeros(len(store.users), np.int32)
+        renumbered[used] = np.arange(len(used), dtype=np.int32)
+        pieces = store.pieces[: registers["used_pieces"]].copy()
+        pieces["user"] = renumbered[pieces["user"]]
+        arrays = (
+            pieces,
+            store.events[: registers["used_events"]],
+            store.deadlines[: registers["deadlines"]],
+            users,
+            store.registers,
+        )
+        header = _Header(
+            version=SNAPSHOT_VERSION,
+            settings=self._settings,
+            users=list(map(self._names.name, used.tolist())),
+            lengths=[len(array) for array in arrays],
+        )
+        encoded = msgspec.msgpack.encode(header)
+        return b"".join(
+            (_HEADER_LENGTH.pack(len(encoded)), encoded, *(_raw(array) for array in arrays))
+        )
+
+    @classmethod
+    def restore(cls, settings: SessionSettings, snapshot: bytes) -> "Sessions":
+        """Go on from a snapshot.
+
+        Raises SessionsSnapshotError if it is damaged, or was written by another version of this
+        code or with other settings.
+        """
+        header, start = _decode_header(snapshot)
+        if header.settings != settings:
+            raise SessionsSnapshotError(
+                f"the snapshot of the sessions was written with {header.settings}, the flow runs "
+                f"with {settings}: set them back, or rebuild the state from the log"
+            )
+        sessions = cls(settings)
+        sessions._store = _read_store(snapshot, start, header.lengths)
+        sessions._names.ids(header.users)
+        return sessions
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    settings: SessionSettings
+    users: list[str]  # in the order of their ids, 0..
+    lengths: list[int]  # elements of the arrays that follow, as in kernel.Store
+
+
+def _check(
+    times_us: NDArray[np.int64],
+    users: list[str | None],
+    stages: NDArray[np.uint8],
+    kinds: NDArray[np.uint8],
+) -> None:
+    n = len(users)
+    if not len(times_us) == len(stages) == len(kinds) == n:
+        raise ValueError("times, users, stages and kinds must have the same length")
+    if n == 0:
+        return
+    if stages.max() > _MOST_STAGE:
+        raise ValueError(f"stages must be within 0..{_MOST_STAGE}")
+    events = kinds == EVENT
+    if None in users and any(
+        user is None for user, event in zip(users, events.tolist(), strict=True) if event
+    ):
+        raise ValueError("an event has no user")
+    if (events & ((times_us > _LAST_EVENT_US) | (times_us < -_LAST_EVENT_US))).any():
+        raise ValueError(f"event times must be within {_LAST_EVENT_US} us of the epoch")
+
+
+def _new_store() -> kernel.Store:
+    registers = np.zeros(1, kernel.REGISTERS)
+    registers["watermark"] = START_OF_TIME_US
+    for free_list in ("free_piece", "free_event", "idle_user"):
+        registers[free_list] = kernel.NONE
+    return kernel.Store(
+        pieces=np.zeros(_FIRST_SIZE, kernel.PIECE),
+        events=np.zeros(_FIRST_SIZE, kernel.EVENT_SLOT),
+        deadlines=np.zeros(_FIRST_SIZE, kernel.DEADLINE),
+        users=np.empty(0, kernel.USER),
+        registers=registers,
+    )
+
+
+def _grown_store(store: kernel.Store, wanted: int) -> kernel.Store:
+    """The store with room for `wanted` more pieces and one more event."""
+    registers = store.registers[0]
+    pieces, events = int(registers["used_pieces"]), int(registers["used_events"])
+    deadlines = int(registers["deadlines"])
+    return store._replace(
+        pieces=_grown(store.pieces, pieces, pieces + wanted),
+        events=_grown(store.events, events, events + 1),
+        deadlines=_grown(store.deadlines, deadlines, deadlines + wanted),
+    )
+
+
+def _grown(array: NDArray[Any], used: int, wanted: int) -> NDArray[Any]:
+    """The array, or twice as long a copy, with room for `wanted` elements."""
+    if wanted <= len(array):
+        return array
+    grown = np.zeros(max(2 * len(array), wanted, _FIRST_SIZE), array.dtype)
+    grown[:used] = array[:used]
+    return grown
+
+
+def _raw(array: NDArray[Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(array).view(np.uint8))
+
+
+def _decode_header(snapshot: bytes) -> tuple[_Header, int]:
+    """The header and where the arrays start."""
+    damaged = SessionsSnapshotError(
+        "the snapshot of the sessions is damaged: restore a backup, or rebuild from the log"
+    )
+    if len(snapshot) < _HEADER_LENGTH.size:
+        raise damaged
+    (length,) = _HEADER_LENGTH.unpack_from(snapshot)
+    start = _HEADER_LENGTH.size + length
+    encoded = snapshot[_HEADER_LENGTH.size : start]
+    try:
+        head = msgspec.msgpack.decode(encoded)
+    except msgspec.DecodeError as error:
+        raise damaged from error
+    if not isinstance(head, list) or not head:
+        raise damaged
+    if head[0] != SNAPSHOT_VERSION:
+        raise SessionsSnapshotError(
+            f"the snapshot of the sessions has version {head[0]}, this code reads "
+            f"{SNAPSHOT_VERSION}: drain the flow with the code that wrote it first"
+        )
+    header = msgspec.convert(head, _Header)
+    itemsizes = [dtype.itemsize for dtype in _DTYPES]
+    expected = sum(n * size for n, size in zip(header.lengths, itemsizes, strict=True))
+    if len(snapshot) - start != expected:
+        raise damaged
+    return header, start
+
+
+_DTYPES = (kernel.PIECE, kernel.EVENT_SLOT, kernel.DEADLINE, kernel.USER, kernel.REGISTERS)
+
+
+def _read_store(snapshot: bytes, start: int, lengths: list[int]) -> kernel.Store:
+    arrays = []
+    for dtype, length in zip(_DTYPES, lengths, strict=True):
+        saved = np.frombuffer(snapshot, dtype, length, start)
+        arrays.append(saved.copy())
+        start += saved.nbytes
+    return kernel.Store(*arrays)

@@ -1,0 +1,801 @@
+"""The session kernel: flat arrays, changed strictly record by record.
+
+A *chain* is a run of one user's events in which each is at most one gap after the one before it.
+A chain is cut greedily into *pieces*, as the caps demand; nearly always it is one piece. A piece is
+a session. Pieces of a user are linked in time order; whether two neighbours belong to one chain
+follows from their times. A piece keeps its events, unsorted, in a linked list in a shared pool:
+most events only touch the aggregates of one piece, and only a change of the cut looks at the list.
+
+An event is one int64, time << 3 | stage, so that sorting events also settles equal times.
+
+A piece that was emitted and then lost its start is *buried*: its record, then called a tomb, stays
+with the piece that took over its events. It holds the revision that its id has reached, and
+whether the retraction is still to be published.
+
+Deadlines are in a binary heap, ordered by (deadline, piece). An entry is moved back when it turns
+up too early, and ignored when the piece has an earlier one (`piece.due` is the one that counts).
+"""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from dataflows.eventtime.lateness import NOT_AN_EVENT, Lateness
+from dataflows.eventtime.watermark import END_OF_TIME_US, START_OF_TIME_US
+
+# int64 and not int: a literal argument would compile a function once more
+NONE: Final = np.int64(-1)
+NEVER: Final = np.int64(2**63 - 1)
+ONE: Final = np.int64(1)
+STAGE_BITS: Final = 3
+STAGE_MASK: Final = 7
+EVENT: Final = 0
+SKIP: Final = 2
+UNLISTED: Final = -2
+
+ON_TIME: Final = int(Lateness.ON_TIME)
+LATE: Final = int(Lateness.LATE)
+BUFFERED: Final = int(Lateness.BUFFERED)
+EXPIRED: Final = int(Lateness.EXPIRED)
+
+PIECE = np.dtype(
+    [
+        ("first", "i8"),  # earliest event; of a tomb: the start that its id stands for
+        ("last", "i8"),  # latest event
+        ("due", "i8"),  # key of the heap entry that counts, or NEVER
+        ("older", "i4"),  # neighbours in time, of the same user
+        ("newer", "i4"),  # of a tomb: the next tomb; of a free record: the next free one
+        ("user", "i4"),
+        ("tombs", "i4"),  # first of the tombs within this piece, in time order
+        ("head", "i4"),  # list of events
+        ("tail", "i4"),
+        ("count", "i4"),  # events; 0 in a tomb
+        ("revision", "i4"),  # last one published under this id, 0 if none
+        ("stage", "u1"),  # highest stage among the events
+        ("dirty", "?"),  # differs from what was published
+        ("live", "?"),  # published and not retracted
+        ("capped", "?"),  # the chain was cut
+    ],
+    align=True,
+)
+EVENT_SLOT = np.dtype([("event", "i8"), ("next", "i4")])
+DEADLINE = np.dtype([("due", "i8"), ("piece", "i4")], align=True)
+USER = np.dtype([("newest", "i4"), ("next_idle", "i4")])
+ROW = np.dtype(
+    [
+        ("started", "i8"),
+        ("ended", "i8"),
+        ("superseded_by", "i8"),
+        ("record", "i4"),
+        ("user", "i4"),
+        ("count", "i4"),
+        ("revision", "i4"),
+        ("stage", "u1"),
+        ("capped", "?"),
+    ],
+    align=True,
+)
+REGISTERS = np.dtype(
+    [
+        ("watermark", "i8"),
+        ("free_piece", "i4"),  # free records form a list; those from `used` on were never used
+        ("free_pieces", "i4"),
+        ("used_pieces", "i4"),
+        ("free_event", "i4"),
+        ("free_events", "i4"),
+        ("used_events", "i4"),
+        ("deadlines", "i4"),
+        ("idle_user", "i4"),  # list of users that may have no pieces
+        ("wanted_pieces", "i4"),  # what the kernel stopped for
+        ("wanted_rows", "i4"),
+        ("applied", "?"),  # the record's event is in, its rows are not all out
+    ],
+    align=True,
+)
+
+
+class Store(NamedTuple):
+    """The state, as arrays of the dtypes above; `registers` has one element."""
+
+    pieces: NDArray[Any]
+    events: NDArray[Any]
+    deadlines: NDArray[Any]
+    users: NDArray[Any]
+    registers: NDArray[Any]
+
+
+class Limits(NamedTuple):
+    """The settings, times in microseconds."""
+
+    gap: int
+    bound: int
+    lateness: int
+    max_duration: int
+    max_events: int
+    horizon: int
+
+
+class Batch(NamedTuple):
+    """n records, in order; `users` are ids, NONE where there is no user."""
+
+    times: NDArray[np.int64]
+    users: NDArray[np.int32]
+    stages: NDArray[np.uint8]
+    kinds: NDArray[np.uint8]
+
+
+@njit(cache=True, nogil=True)
+def process(
+    store: Store,
+    limits: Limits,
+    batch: Batch,
+    lateness: NDArray[np.uint8],
+    rows: NDArray[Any],
+    record: int,
+    filled: int,
+) -> tuple[int, int]:
+    """Process records from `record` on; return how far it got and how many rows are filled.
+
+    It stops before n when an array is too small (see registers.wanted_*); call again with larger
+    ones. `lateness` uint8[n] receives the class of each record.
+    """
+    registers = store.registers[0]
+    while record < len(batch.times):
+        kind = batch.kinds[record]
+        user = np.int64(batch.users[record])
+        outcome = NOT_AN_EVENT
+        if kind != SKIP:
+            time = min(max(batch.times[record], START_OF_TIME_US), END_OF_TIME_US)
+            registers.watermark = max(registers.watermark, time - limits.bound)
+            if kind == EVENT:
+                outcome = classify_one(time, registers.watermark, limits)
+                if outcome <= LATE and not registers.applied:
+                    event = time << STAGE_BITS | batch.stages[record]
+                    if not apply(store, limits, user, event):
+                        return record, filled
+                    registers.applied = True
+            filled, complete = settle(store, limits, record, rows, filled)
+            if not complete:
+                return record, filled
+            registers.applied = False
+        lateness[record] = outcome
+        if user >= 0 and store.users[user].newest == NONE:
+            note_idle(store, user)
+        record += 1
+    return record, filled
+
+
+@njit(cache=True, nogil=True)
+def classify_one(time: int, watermark: int, limits: Limits) -> int:
+    if time >= watermark:
+        return ON_TIME
+    if time >= watermark - limits.lateness:
+        return LATE
+    if time >= watermark - limits.horizon:
+        return BUFFERED
+    return EXPIRED
+
+
+@njit(cache=True, nogil=True)
+def take_idle(store: Store) -> NDArray[np.int32]:
+    """Return the users that have no pieces and are listed as such; empty the list."""
+    registers = store.registers[0]
+    found = 0
+    user = registers.idle_user
+    while user >= 0:
+        found += store.users[user].newest == NONE
+        user = store.users[user].next_idle
+    idle = np.empty(found, np.int32)
+    user = registers.idle_user
+    while user >= 0:
+        entry = store.users[user]
+        if entry.newest == NONE:
+            found -= 1
+            idle[found] = user
+        user = entry.next_idle
+        entry.next_idle = UNLISTED
+    registers.idle_user = NONE
+    return idle
+
+
+@njit(cache=True, nogil=True)
+def note_idle(store: Store, user: int) -> None:
+    entry = store.users[user]
+    if entry.next_idle == UNLISTED:
+        entry.next_idle = store.registers[0].idle_user
+        store.registers[0].idle_user = user
+
+
+# -- records and their lists
+
+
+@njit(cache=True, nogil=True)
+def has_room(store: Store, pieces: int) -> bool:
+    """Whether an event that leads to at most so many new pieces fits in."""
+    registers = store.registers[0]
+    fits = (
+        registers.free_pieces + len(store.pieces) - registers.used_pieces >= pieces
+        and len(store.deadlines) - registers.deadlines >= pieces
+        and registers.free_events + len(store.events) - registers.used_events >= 1
+    )
+    if not fits:
+        registers.wanted_pieces = pieces
+    return fits
+
+
+@njit(cache=True, nogil=True)
+def new_piece(store: Store, user: int) -> int:
+    """A record for a piece that was never published, without events or neighbours."""
+    registers = store.registers[0]
+    index = np.int64(registers.free_piece)
+    if index >= 0:
+        registers.free_piece = store.pieces[index].newer
+        registers.free_pieces -= 1
+    else:
+        index = registers.used_pieces
+        registers.used_pieces += 1
+    piece = store.pieces[index]
+    piece.due = NEVER
+    piece.older = NONE
+    piece.newer = NONE
+    piece.user = user
+    piece.tombs = NONE
+    piece.count = 0
+    piece.revision = 0
+    piece.stage = 0
+    piece.dirty = True
+    piece.live = False
+    piece.capped = False
+    return index
+
+
+@njit(cache=True, nogil=True)
+def free_record(store: Store, index: int) -> None:
+    registers = store.registers[0]
+    piece = store.pieces[index]
+    piece.due = NEVER
+    piece.newer = registers.free_piece
+    registers.free_piece = index
+    registers.free_pieces += 1
+
+
+@njit(cache=True, nogil=True)
+def new_event(store: Store, event: int) -> int:
+    registers = store.registers[0]
+    slot = np.int64(registers.free_event)
+    if slot >= 0:
+        registers.free_event = store.events[slot].next
+        registers.free_events -= 1
+    else:
+        slot = registers.used_events
+        registers.used_events += 1
+    store.events[slot].event = event
+    store.events[slot].next = NONE
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def link(store: Store, user: int, older: int, newer: int) -> None:
+    """Make two pieces of the user neighbours; either may be NONE."""
+    if older >= 0:
+        store.pieces[older].newer = newer
+    if newer >= 0:
+        store.pieces[newer].older = older
+    else:
+        store.users[user].newest = older
+
+
+@njit(cache=True, nogil=True)
+def free_piece(store: Store, index: int) -> None:
+    """Free a piece with its events and tombs; note the user when it was the last."""
+    registers = store.registers[0]
+    piece = store.pieces[index]
+    user = np.int64(piece.user)
+    link(store, user, np.int64(piece.older), np.int64(piece.newer))
+    store.events[piece.tail].next = registers.free_event
+    registers.free_event = piece.head
+    registers.free_events += piece.count
+    tomb = np.int64(piece.tombs)
+    while tomb >= 0:
+        following = np.int64(store.pieces[tomb].newer)
+        free_record(store, tomb)
+        tomb = following
+    if store.users[user].newest == NONE:
+        note_idle(store, user)
+    free_record(store, index)
+
+
+# -- deadlines
+
+
+@njit(cache=True, nogil=True)
+def deadline(piece: Any, limits: Limits) -> int:
+    """The piece is due once the watermark is beyond this: to be emitted, or else to be freed."""
+    closed = (piece.last >> STAGE_BITS) + limits.gap
+    if piece.dirty:
+        return closed
+    return closed + limits.lateness
+
+
+@njit(cache=True, nogil=True)
+def schedule(store: Store, limits: Limits, index: int) -> None:
+    """See to it that the heap holds an entry no later than the piece's deadline."""
+    piece = store.pieces[index]
+    due = deadline(piece, limits)
+    if due >= piece.due:
+        return
+    piece.due = due
+    heap = store.deadlines
+    at = store.registers[0].deadlines
+    store.registers[0].deadlines += 1
+    while at > 0:
+        parent = (at - 1) >> 1
+        above = heap[parent]
+        if above.due < due or (above.due == due and above.piece < index):
+            break
+        heap[at].due = above.due
+        heap[at].piece = above.piece
+        at = parent
+    heap[at].due = due
+    heap[at].piece = index
+
+
+@njit(cache=True, nogil=True)
+def replace_top(store: Store, due: int, index: int) -> None:
+    """Replace the heap's first entry, which the new one follows."""
+    heap = store.deadlines
+    size = store.registers[0].deadlines
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size:
+            left = heap[child]
+            right = heap[child + 1]
+            if right.due < left.due or (right.due == left.due and right.piece < left.piece):
+                child += 1
+        below = heap[child]
+        if due < below.due or (due == below.due and index < below.piece):
+            break
+        heap[at].due = below.due
+        heap[at].piece = below.piece
+        at = child
+    heap[at].due = due
+    heap[at].piece = index
+
+
+@njit(cache=True, nogil=True)
+def drop_top(store: Store) -> None:
+    registers = store.registers[0]
+    registers.deadlines -= 1
+    if registers.deadlines > 0:
+        final = store.deadlines[registers.deadlines]
+        replace_top(store, final.due, final.piece)
+
+
+@njit(cache=True, nogil=True)
+def settle(
+    store: Store, limits: Limits, record: int, rows: NDArray[Any], filled: int
+) -> tuple[int, bool]:
+    """Emit and free what the watermark has passed; return rows filled, and False if rows is full."""
+    registers = store.registers[0]
+    while registers.deadlines > 0 and store.deadlines[0].due < registers.watermark:
+        top = store.deadlines[0]
+        index = np.int64(top.piece)
+        piece = store.pieces[index]
+        if piece.due != top.due:
+            drop_top(store)
+            continue
+        due = deadline(piece, limits)
+        if due == top.due and piece.dirty:
+            wanted = 1 + count_pending(store, piece.tombs)
+            if filled + wanted > len(rows):
+                registers.wanted_rows = filled + wanted
+                return filled, False
+            filled = emit(store, index, record, rows, filled)
+            due = deadline(piece, limits)
+        elif due == top.due:
+            drop_top(store)
+            free_piece(store, index)
+            continue
+        piece.due = due
+        replace_top(store, due, index)
+    return filled, True
+
+
+# -- rows
+
+
+@njit(cache=True, nogil=True)
+def count_pending(store: Store, tomb: int) -> int:
+    pending = 0
+    while tomb >= 0:
+        pending += store.pieces[tomb].live
+        tomb = store.pieces[tomb].newer
+    return pending
+
+
+@njit(cache=True, nogil=True)
+def emit(store: Store, index: int, record: int, rows: NDArray[Any], filled: int) -> int:
+    """Write the piece's row, then the retractions of ids that it supersedes, in time order."""
+    piece = store.pieces[index]
+    piece.revision += 1
+    piece.dirty = False
+    piece.live = True
+    row = rows[filled]
+    row.record = record
+    row.user = piece.user
+    row.started = piece.first >> STAGE_BITS
+    row.ended = piece.last >> STAGE_BITS
+    row.superseded_by = NONE
+    row.count = piece.count
+    row.revision = piece.revision
+    row.stage = piece.stage
+    row.capped = piece.capped
+    filled += 1
+    index = piece.tombs
+    while index >= 0:
+        tomb = store.pieces[index]
+        if tomb.live:
+            tomb.revision += 1
+            tomb.live = False
+            row = rows[filled]
+            row.record = record
+            row.user = piece.user
+            row.started = tomb.first >> STAGE_BITS
+            row.ended = row.started
+            row.superseded_by = piece.first >> STAGE_BITS
+            row.count = 0
+            row.revision = tomb.revision
+            row.stage = 0
+            row.capped = False
+            filled += 1
+        index = tomb.newer
+    return filled
+
+
+# -- an event
+
+
+@njit(cache=True, nogil=True)
+def fits(limits: Limits, first: int, count: int, event: int) -> bool:
+    """Whether the caps let an event follow `count` others in a piece.
+
+    Events of the very instant at which a piece starts always fit: the next piece would start at
+    the same time, and the start is what names a session.
+    """
+    started = first >> STAGE_BITS
+    time = event >> STAGE_BITS
+    return time - started <= limits.max_duration and (count < limits.max_events or time == started)
+
+
+@njit(cache=True, nogil=True)
+def accepts(limits: Limits, piece: Any, event: int) -> bool:
+    """Whether an event at or after the piece's first goes in without another going out."""
+    instant = piece.first >> STAGE_BITS == piece.last >> STAGE_BITS
+    full = piece.count >= limits.max_events and not instant
+    return not full and fits(limits, piece.first, np.int64(piece.count), event)
+
+
+@njit(cache=True, nogil=True)
+def apart(limits: Limits, earlier: int, later: int) -> bool:
+    """Whether more than a gap lies between two events."""
+    return (later >> STAGE_BITS) - (earlier >> STAGE_BITS) > limits.gap
+
+
+@njit(cache=True, nogil=True)
+def apply(store: Store, limits: Limits, user: int, event: int) -> bool:
+    """Bring an accepted event in; return False, with nothing changed, if the store is too small."""
+    if not has_room(store, ONE):
+        return False
+    pieces = store.pieces
+    newer = NONE
+    older = np.int64(store.users[user].newest)
+    while older >= 0 and pieces[older].first > event:
+        newer = older
+        older = np.int64(pieces[older].older)
+    joins_older = older >= 0 and not apart(limits, pieces[older].last, event)
+    joins_newer = newer >= 0 and not apart(limits, event, pieces[newer].first)
+    if joins_older:
+        piece = pieces[older]
+        within = event < piece.last
+        bridges = joins_newer and apart(limits, piece.last, pieces[newer].first)
+        if not bridges and accepts(limits, piece, event):
+            append(store, older, event)
+            schedule(store, limits, older)
+            return True
+        if joins_newer or within:
+            return recut(store, limits, user, older, event)
+        if not piece.capped:
+            piece.capped = True
+            piece.dirty = True
+            schedule(store, limits, older)
+    elif joins_newer:
+        return recut(store, limits, user, newer, event)
+    index = new_piece(store, user)
+    pieces[index].first = event
+    pieces[index].tail = NONE
+    pieces[index].head = NONE
+    pieces[index].last = event
+    pieces[index].capped = joins_older
+    append(store, index, event)
+    link(store, user, older, index)
+    link(store, user, index, newer)
+    schedule(store, limits, index)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def append(store: Store, index: int, event: int) -> None:
+    """Add an event that does not come before the piece's first."""
+    slot = new_event(store, event)
+    piece = store.pieces[index]
+    if piece.count == 0:
+        piece.tail = slot
+    else:
+        store.events[slot].next = piece.head
+    piece.head = slot
+    piece.count += 1
+    piece.last = max(piece.last, event)
+    piece.stage = max(piece.stage, event & STAGE_MASK)
+    piece.dirty = True
+
+
+# -- cutting a chain again
+
+
+@njit(cache=True, nogil=True)
+def recut(store: Store, limits: Limits, user: int, start: int, event: int) -> bool:
+    """Bring in an event that changes where pieces begin; False if the store is too small.
+
+    Pieces are cut again from `start` on, until the cut falls in with the old one. `event` lies in
+    or next to `start`.
+    """
+    chain, total = measure(store, limits, start, event)
+    if not has_room(store, chain + 2):
+        return False
+    events = np.empty(total + 1, np.int64)
+    slots = np.empty(total + 1, np.int32)
+    cuts = np.empty(chain + 2, np.int64)
+    loaded = load(store, start, events, slots, np.int64(0))
+    loaded = insert(store, events, slots, loaded, event)
+    capped = store.pieces[start].capped
+    reached = start
+    following = next_in_chain(store, limits, start, event)
+    begin = 0
+    n = 0
+    while begin < loaded:
+        cuts[n] = begin
+        n += 1
+        end = begin + 1
+        while True:
+            while end < loaded and fits(limits, events[begin], end - begin, events[end]):
+                end += 1
+            if end < loaded or following == NONE:
+                break
+            if not fits(limits, events[begin], end - begin, store.pieces[following].first):
+                break
+            loaded = load(store, following, events, slots, loaded)
+            capped |= store.pieces[following].capped
+            reached = following
+            following = next_in_chain(store, limits, reached, event)
+        begin = end
+    cuts[n] = loaded
+    if following != NONE and not store.pieces[following].capped:
+        store.pieces[following].capped = True
+        store.pieces[following].dirty = True
+        schedule(store, limits, following)
+    capped |= n > 1 or following != NONE
+    reconcile(store, limits, user, start, reached, events, slots, cuts[: n + 1], capped)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def next_in_chain(store: Store, limits: Limits, index: int, event: int) -> int:
+    """The piece after this one in its chain, NONE at the end; `event` is about to join the chain."""
+    piece = store.pieces[index]
+    following = np.int64(piece.newer)
+    if following >= 0 and not apart(
+        limits, max(piece.last, event), store.pieces[following].first
+    ):
+        return following
+    return NONE
+
+
+@njit(cache=True, nogil=True)
+def measure(store: Store, limits: Limits, start: int, event: int) -> tuple[int, int]:
+    """Pieces and events of the chain from `start` on."""
+    pieces = 0
+    events = 0
+    index = start
+    while index != NONE:
+        pieces += 1
+        events += store.pieces[index].count
+        index = next_in_chain(store, limits, index, event)
+    return pieces, events
+
+
+@njit(cache=True, nogil=True)
+def load(
+    store: Store, index: int, events: NDArray[np.int64], slots: NDArray[np.int32], at: int
+) -> int:
+    """Copy a piece's events, sorted, and their slots to position `at`; return the position after."""
+    end = at + store.pieces[index].count
+    slot = store.pieces[index].head
+    ordered = True
+    for i in range(end - 1, at - 1, -1):
+        events[i] = store.events[slot].event
+        slots[i] = slot
+        ordered &= i == end - 1 or events[i] <= events[i + 1]
+        slot = store.events[slot].next
+    if not ordered:
+        sort(events[at:end])
+    return end
+
+
+@njit(cache=True, nogil=True)
+def sort(events: NDArray[np.int64]) -> None:
+    """Shell sort with Knuth's gaps: quick on what is nearly sorted, never quadratic."""
+    gap = 1
+    while gap < len(events) // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, len(events)):
+            event = events[i]
+            at = i
+            while at >= gap and events[at - gap] > event:
+                events[at] = events[at - gap]
+                at -= gap
+            events[at] = event
+        gap //= 3
+
+
+@njit(cache=True, nogil=True)
+def insert(
+    store: Store, events: NDArray[np.int64], slots: NDArray[np.int32], loaded: int, event: int
+) -> int:
+    """Put a new event in its place among the loaded ones; return how many there are now."""
+    at = loaded
+    while at > 0 and events[at - 1] > event:
+        events[at] = events[at - 1]
+        at -= 1
+    events[at] = event
+    slots[loaded] = new_event(store, event)
+    return loaded + 1
+
+
+@njit(cache=True, nogil=True)
+def reconcile(
+    store: Store,
+    limits: Limits,
+    user: int,
+    start: int,
+    reached: int,
+    events: NDArray[np.int64],
+    slots: NDArray[np.int32],
+    cuts: NDArray[np.int64],
+    capped: bool,
+) -> None:
+    """Replace the pieces start..reached by those between the cuts.
+
+    A piece that starts where an old one, or a tomb, does goes on under its id; the other old ones
+    are buried in the piece that covers their start.
+    """
+    outer = np.int64(store.pieces[reached].newer)
+    known = list_known(store, start, outer)
+    previous = np.int64(store.pieces[start].older)
+    k = np.int64(0)
+    for n in range(len(cuts) - 1):
+        started = events[cuts[n]] >> STAGE_BITS
+        if n > 0:
+            k = bury_until(store, known, k, started, previous)
+        if k < len(known) and store.pieces[known[k]].first >> STAGE_BITS == started:
+            index = np.int64(known[k])
+            k += 1
+        else:
+            index = new_piece(store, user)
+        store.pieces[index].tombs = NONE
+        refill(store, index, events, slots, cuts[n], cuts[n + 1], capped)
+        link(store, user, previous, index)
+        if n > 0:
+            schedule(store, limits, previous)
+        previous = index
+    bury_until(store, known, k, NEVER, previous)
+    link(store, user, previous, outer)
+    schedule(store, limits, previous)
+
+
+@njit(cache=True, nogil=True)
+def list_known(store: Store, start: int, outer: int) -> NDArray[np.int32]:
+    """The pieces from start to before `outer`, and their tombs, in the order of their starts."""
+    count = 0
+    index = start
+    while index != outer:
+        tomb = index
+        while tomb >= 0:
+            count += 1
+            tomb = next_known(store, index, tomb)
+        index = np.int64(store.pieces[index].newer)
+    known = np.empty(count, np.int32)
+    count = 0
+    index = start
+    while index != outer:
+        tomb = index
+        while tomb >= 0:
+            known[count] = tomb
+            count += 1
+            tomb = next_known(store, index, tomb)
+        index = np.int64(store.pieces[index].newer)
+    return known
+
+
+@njit(cache=True, nogil=True)
+def next_known(store: Store, piece: int, tomb: int) -> int:
+    """The tomb of the piece after this one; its first, if this is the piece itself."""
+    if tomb == piece:
+        return np.int64(store.pieces[piece].tombs)
+    return np.int64(store.pieces[tomb].newer)
+
+
+@njit(cache=True, nogil=True)
+def bury_until(
+    store: Store, known: NDArray[np.int32], k: int, started: int, owner: int
+) -> int:
+    """Bury known[k:] that start before `started` in the owner; return the next k."""
+    last_tomb = NONE
+    while k < len(known) and store.pieces[known[k]].first >> STAGE_BITS < started:
+        index = np.int64(known[k])
+        k += 1
+        tomb = store.pieces[index]
+        if tomb.revision == 0:
+            free_record(store, index)
+            continue
+        tomb.due = NEVER
+        tomb.count = 0
+        tomb.tombs = NONE
+        tomb.newer = NONE
+        if last_tomb == NONE:
+            store.pieces[owner].tombs = index
+        else:
+            store.pieces[last_tomb].newer = index
+        last_tomb = index
+        if tomb.live:
+            store.pieces[owner].dirty = True
+    return k
+
+
+@njit(cache=True, nogil=True)
+def refill(
+    store: Store,
+    index: int,
+    events: NDArray[np.int64],
+    slots: NDArray[np.int32],
+    begin: int,
+    end: int,
+    capped: bool,
+) -> None:
+    """Make events[begin:end] the content of the piece."""
+    stage = 0
+    for i in range(begin, end):
+        store.events[slots[i]].event = events[i]
+        store.events[slots[i]].next = slots[i - 1] if i > begin else NONE
+        stage = max(stage, events[i] & STAGE_MASK)
+    piece = store.pieces[index]
+    last = events[end - 1]
+    if (
+        piece.count != end - begin
+        or piece.last >> STAGE_BITS != last >> STAGE_BITS
+        or piece.stage != stage
+        or piece.capped != capped
+    ):
+        piece.dirty = True
+    piece.first = events[begin]
+    piece.last = last
+    piece.head = slots[end - 1]
+    piece.tail = slots[begin]
+    piece.count = end - begin
+    piece.stage = stage
+    piece.capped = capped

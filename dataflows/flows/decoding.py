@@ -1,0 +1,87 @@
+"""Decoding what another flow wrote: only the fields that are used, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflows.connectors.records import Records
+from dataflows.contracts.timestamps import parse_timestamps
+from dataflows.flows.dead_letters import Rejection
+from dataflows.flows.heartbeats import heartbeat_rows
+from dataflows.runtime import fates
+from dataflows.runtime.fates import Fates
+
+
+class Timed(msgspec.Struct, gc=False, kw_only=True):
+    """The least an event needs."""
+
+    event_timestamp: str | int
+
+
+E = TypeVar("E", bound=Timed)
+
+
+@dataclass(frozen=True, slots=True)
+class Events(Generic[E]):
+    """A batch decoded; fates say good, heartbeat or failed so far."""
+
+    records: Records
+    events: Sequence[E | None]
+    times_us: NDArray[np.int64]
+    fates: Fates
+    rejections: list[Rejection]
+
+    def reject(self, row: int, reason: str, message: str) -> None:
+        self.fates[row] = fates.failed(reason)
+        self.rejections.append(Rejection(row, reason, message))
+
+
+def decode_events(decoder: msgspec.json.Decoder[E], records: Records) -> Events[E]:
+    """Decodes each record; what does not decode is rejected with its reason."""
+    codes = np.full(len(records), fates.GOOD, np.uint8)
+    heartbeats, heartbeat_us = heartbeat_rows(records)
+    rejections: list[Rejection] = []
+    events: list[E | None]
+    try:
+        # Heartbeats have no value, so a batch that holds one takes the other way.
+        events = [decoder.decode(value) for value in records.values]  # type: ignore[arg-type]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+        events = [
+            None if heartbeats[row] else _decode(decoder, row, value, rejections)
+            for row, value in enumerate(records.values)
+        ]
+    times_us, ok = parse_timestamps([event.event_timestamp if event else 0 for event in events])
+    decoded = Events(records, events, np.where(heartbeats, heartbeat_us, times_us), codes, [])
+    codes[heartbeats] = fates.HEARTBEAT
+    for rejection in rejections:
+        decoded.reject(*rejection)
+    for row in np.flatnonzero(~ok).tolist():
+        value = events[row].event_timestamp  # type: ignore[union-attr]
+        decoded.reject(row, "bad_timestamp", f"$.event_timestamp: {value!r} is no instant")
+    return decoded
+
+
+def _decode(
+    decoder: msgspec.json.Decoder[E], row: int, value: bytes | None, rejections: list[Rejection]
+) -> E | None:
+    try:
+        if not value:
+            rejections.append(Rejection(row, "empty", "the record has no value"))
+            return None
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        reason, message = "invalid", str(error)
+    except msgspec.DecodeError as error:
+        reason, message = "not_json", str(error)
+    except UnicodeDecodeError as error:
+        reason, message = "not_utf8", str(error)
+    except RecursionError:
+        reason, message = "too_deep", "nested too deeply to be read"
+    rejections.append(Rejection(row, reason, message))
+    return None

@@ -1,0 +1,39 @@
+"""The composition root: a shop on its log, with every topic there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from bytewax.dataflow import Dataflow
+
+from dataflows.connectors.log import SQLITE_SCHEME, open_log
+from dataflows.contracts.errors import TidegateError
+from dataflows.flows.shop import Shop
+from dataflows.runtime.config import Config
+from dataflows.runtime.slot import Slot
+
+
+def open_shop(config: Config) -> Shop:
+    """Opens the log and creates the topics that are missing.
+
+    Raises:
+        TidegateError: contracts, configuration or log cannot be used.
+    """
+    if config.bus_url.startswith(SQLITE_SCHEME):
+        try:
+            config.data_path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TidegateError(
+                f"{config.data_path}: cannot be made ({error.strerror}); set data_dir to a "
+                "directory you may write"
+            ) from error
+    shop = Shop(config, open_log(config.bus_url))
+    shop.log.create_topics(shop.topology.topics)
+    return shop
+
+
+def builder(shop: Shop, flow: str) -> Callable[[Slot], Dataflow]:
+    """How the flow is built for a slot; only this flow's module is imported."""
+    build = getattr(import_module(f"dataflows.flows.{flow}"), flow)
+    return lambda slot: build(slot, shop)

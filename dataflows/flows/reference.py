@@ -1,0 +1,141 @@
+"""Catalogue and profiles as of an event's time, for enrichment.
+
+A look-up sees the versions that have arrived by now; what it saw becomes a fact in the log. Only
+stateless steps may look things up. No personal data leaves the profile: the fields are named here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dataflows.connectors.log import Log
+from dataflows.contracts import Contract
+from dataflows.contracts.timestamps import parse_timestamps
+from dataflows.flows.topology import Topology
+from dataflows.runtime.slot import Slot
+
+if TYPE_CHECKING:
+    from dataflows.flows.shop import Shop
+
+logger = logging.getLogger(__name__)
+
+READ_RECORDS = 10_000
+
+
+class ProductFacts(msgspec.Struct, omit_defaults=True, gc=False):
+    """What an event about a product is told of it."""
+
+    name: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    price: str | None = None
+
+
+class Address(msgspec.Struct, omit_defaults=True, gc=False):
+    country: str | None = None
+
+
+class CustomerFacts(msgspec.Struct, omit_defaults=True, gc=False):
+    """What an event of a customer is told of them; nothing that names the person."""
+
+    segment: str | None = None
+    address: Address | None = None
+
+
+class _ProductVersion(ProductFacts, gc=False):
+    product_id: str = ""
+    event_timestamp: str = ""
+
+
+class _CustomerVersion(CustomerFacts, gc=False):
+    user_id: str = ""
+    event_timestamp: str = ""
+
+
+class Versions:
+    """All versions of each key of one topic, by event time."""
+
+    def __init__(self, log: Log, topic: str, partitions: int, key: str, version: type, facts: type):
+        self._readers = [log.reader(topic, p, log.offsets(topic, p)[0]) for p in range(partitions)]
+        self._decode = msgspec.json.Decoder(version).decode
+        self._key, self._facts = key, facts
+        self._versions: dict[str, tuple[list[int], list[msgspec.Raw]]] = {}
+        self._lock = threading.Lock()
+
+    def refresh(self) -> None:
+        """Takes in what has arrived since the last time."""
+        with self._lock:
+            for reader in self._readers:
+                while len(records := reader.read(READ_RECORDS)):
+                    self._add([self._decode(value) for value in records.values if value])
+
+    def _add(self, versions: Sequence[msgspec.Struct]) -> None:
+        times, _ = parse_timestamps([v.event_timestamp for v in versions])  # type: ignore[attr-defined]
+        names = self._facts.__struct_fields__  # type: ignore[attr-defined]
+        for version, time_us in zip(versions, times.tolist(), strict=True):
+            facts = self._facts(**{name: getattr(version, name) for name in names})
+            at, payloads = self._versions.setdefault(getattr(version, self._key), ([], []))
+            place = bisect_right(at, time_us)
+            at.insert(place, time_us)
+            payloads.insert(place, msgspec.Raw(msgspec.json.encode(facts)))
+
+    def as_of(self, key: str, time_us: int) -> msgspec.Raw | None:
+        """The version that held at `time_us`; None if there was none yet."""
+        found = self._versions.get(key)
+        if found is None:
+            return None
+        place = bisect_right(found[0], time_us)
+        return found[1][place - 1] if place else None
+
+
+class ReferenceData:
+    """The reference sources that enrichment knows."""
+
+    def __init__(self, log: Log, topology: Topology):
+        def versions(source: str, key: str, version: type, facts: type) -> Versions:
+            topic = f"events.{source}"
+            return Versions(log, topic, topology.topics[topic], key, version, facts)
+
+        self.products = versions("product_catalog", "product_id", _ProductVersion, ProductFacts)
+        self.customers = versions("customer_profiles", "user_id", _CustomerVersion, CustomerFacts)
+
+    def refresh(self) -> None:
+        self.products.refresh()
+        self.customers.refresh()
+
+
+def await_reference(shop: Shop, slot: Slot, contract: Contract) -> None:
+    """Lets reference data that is already in the log be taken in before events that refer to it.
+
+    Waits at most `slots.reference_wait`, so that a source that is stuck does not stop the others;
+    events then carry what is known.
+    """
+    if contract.reference or slot.stop_at_end:
+        return
+    give_up = time.monotonic() + shop.config.slots.reference_wait.seconds
+    while (behind := _behind(shop)) and not slot.stop.wait(0.05):
+        if time.monotonic() > give_up:
+            logger.warning(
+                "slot %s starts although %s is not yet taken in", slot.name, ", ".join(behind)
+            )
+            return
+
+
+def _behind(shop: Shop) -> list[str]:
+    """Reference partitions that ingest has not finished."""
+    markers = shop.log.markers()
+    behind = []
+    for contract in shop.contracts.values():
+        for partition in range(shop.topology.topics[contract.topic] if contract.reference else 0):
+            marker = markers.get(f"ingest.{contract.topic}.{partition}")
+            _, high = shop.log.offsets(contract.topic, partition)
+            if high and (marker is None or marker.next_offset < high):
+                behind.append(f"{contract.topic}/{partition}")
+    return behind

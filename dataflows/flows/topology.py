@@ -1,0 +1,65 @@
+"""Which flow reads and writes which topics: derived from schemas/ and this one list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dataflows.contracts import Contract
+from dataflows.runtime.config import Config
+
+FLOWS = ("ingest", "sessionize", "features", "score", "late", "load")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Topics with their partitions, and the input topics of each flow."""
+
+    topics: Mapping[str, int]
+    inputs: Mapping[str, tuple[str, ...]]
+
+    def slots(self, flow: str) -> list[tuple[str, int]]:
+        """(topic, partition) of each slot of a flow."""
+        return [
+            (topic, partition)
+            for topic in self.inputs[flow]
+            for partition in range(self.topics[topic])
+        ]
+
+
+def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
+    """The whole wiring. Co-partitioned topics share the partition count of their source."""
+    partitions = {
+        source: config.partitions.get(source, contract.partitions)
+        for source, contract in contracts.items()
+    }
+    topics: dict[str, int] = {}
+    for source, count in partitions.items():
+        for prefix in ("raw", "events", "late", "dlq", "buffered"):
+            topics[f"{prefix}.{source}"] = count
+    visits, payments = partitions.get("clickstream", 1), partitions.get("transactions", 1)
+    topics |= {"sessions": visits, "late.sessionize": visits, "dlq.sessionize": visits}
+    topics |= {"scoring.requests": payments, "dlq.features": payments}
+    topics |= {"scores": payments, "alerts": payments, "dlq.score": payments}
+    topics |= {"reprocess.requests": 1, "dlq.late": 1, "dlq.load": 1}
+    by_source = {
+        prefix: tuple(f"{prefix}.{source}" for source in contracts)
+        for prefix in ("raw", "events", "late", "dlq", "buffered")
+    }
+    return Topology(
+        topics=topics,
+        inputs={
+            "ingest": by_source["raw"],
+            "sessionize": ("events.clickstream",),
+            "features": ("events.transactions",),
+            "score": ("scoring.requests",),
+            "late": by_source["late"],
+            "load": (
+                *by_source["events"],
+                *by_source["buffered"],
+                *by_source["dlq"],
+                *("sessions", "scores", "alerts", "reprocess.requests"),
+                *("dlq.sessionize", "dlq.features", "dlq.score", "dlq.late"),
+            ),
+        },
+    )

@@ -1,0 +1,1 @@
+"""Slots on Bytewax: recovery, lease, marker, signals, metrics, and the configuration they obey."""

@@ -1,0 +1,199 @@
+"""The one configuration: typed, parsed once at the edge, passed down.
+
+A file (TOML), then environment variables `TIDEGATE_<SECTION>_<KEY>` (`TIDEGATE_BUS`,
+`TIDEGATE_EVENT_TIME_GAP`), then what a command sets; later ones win. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from dataflows.contracts.errors import TidegateError
+from dataflows.runtime.durations import Duration
+
+HOUSE = Path(__file__).resolve().parents[2]
+DEFAULT_FILE = "tidegate.toml"
+ENVIRONMENT_PREFIX = "TIDEGATE_"
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+
+
+class ConfigError(TidegateError):
+    """A configuration that cannot be used."""
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration file; keys it does not know are refused."""
+
+
+class EventTime(Section):
+    """What late means, and when a session ends (docs/reference/time.md)."""
+
+    bound: Duration = Duration.parse("30s")
+    lateness: Duration = Duration.parse("1h")
+    horizon: Duration = Duration.parse("7d")
+    max_future: Duration = Duration.parse("5m")
+    gap: Duration = Duration.parse("30m")
+    max_duration: Duration = Duration.parse("24h")
+    max_events: Positive = 10_000
+    reprocess_quiet: Duration = Duration.parse("10m")
+
+
+class Slots(Section):
+    """How a slot reads, keeps its state and rests."""
+
+    batch_records: Positive = 5_000
+    snapshot_interval: Duration = Duration.parse("10s")
+    poll_busy: Duration = Duration.parse("5ms")
+    poll_idle: Duration = Duration.parse("200ms")
+    lease_wait: Duration = Duration.parse("4s")
+    reference_wait: Duration = Duration.parse("30s")
+    max_record_bytes: Positive = 1_048_576
+    dedup_max_ids: Positive = 2_000_000
+
+
+class Lake(Section):
+    """The Parquet lake."""
+
+    file_records: Positive = 100_000
+    compact_below_records: Positive = 50_000
+    compact_files: Positive = 8
+
+
+class Retention(Section):
+    """How long the embedded log keeps records, by kind of topic."""
+
+    raw: Duration = Duration.parse("30d")
+    derived: Duration = Duration.parse("30d")
+    dead_letters: Duration = Duration.parse("90d")
+
+
+class Service(Section):
+    """What `tidegate up` runs and where it listens."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9460
+    alone: tuple[str, ...] = ("ingest", "sessionize", "load")
+    restart_backoff: Duration = Duration.parse("500ms")
+    restart_backoff_max: Duration = Duration.parse("30s")
+    crash_loop_restarts: Positive = 5
+    crash_loop_window: Duration = Duration.parse("60s")
+    heartbeat_after: Duration = Duration.parse("30s")
+
+
+class Config(Section):
+    """Everything Tidegate can be told. Paths are relative to the working directory."""
+
+    bus: str = ""
+    data_dir: str = ".tidegate"
+    schemas: str = str(HOUSE / "schemas")
+    rules: str = str(HOUSE / "rules")
+    partitions: dict[str, Positive] = {}
+    event_time: EventTime = EventTime()
+    slots: Slots = Slots()
+    lake: Lake = Lake()
+    retention: Retention = Retention()
+    service: Service = Service()
+
+    @property
+    def bus_url(self) -> str:
+        return self.bus or f"sqlite:///{self.data_path / 'log.db'}"
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data_dir)
+
+    @property
+    def lake_path(self) -> Path:
+        return self.data_path / "lake"
+
+    @property
+    def state_path(self) -> Path:
+        return self.data_path / "state"
+
+    @property
+    def run_path(self) -> Path:
+        return self.data_path / "run"
+
+
+def load_config(
+    path: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Config:
+    """The configuration of `path` (or `tidegate.toml` here, if there is one), then the others.
+
+    Args:
+        path: a TOML file; must exist when given.
+        environment: variables, of which those with the prefix count.
+        overrides: dotted keys (`event_time.gap`) and their values.
+
+    Raises:
+        ConfigError: an unreadable file, an unknown key, a value out of place; says where.
+    """
+    document, origin = _read(path)
+    for name, value in (environment or {}).items():
+        if name.startswith(ENVIRONMENT_PREFIX) and (keys := _environment_keys(name)):
+            _put(document, keys, _scalar(value))
+    for dotted, value in (overrides or {}).items():
+        _put(document, dotted.split("."), value)
+    try:
+        return msgspec.convert(document, Config, dec_hook=_decode_custom)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ConfigError(f"{origin}: {error}; docs/reference/config.md lists every key") from error
+
+
+def event_time_keys() -> tuple[str, ...]:
+    """The keys that `--set` takes in a replay."""
+    return EventTime.__struct_fields__
+
+
+def to_toml_value(value: object) -> object:
+    """A value as a configuration file holds it."""
+    return str(value) if isinstance(value, Duration) else value
+
+
+def _read(path: Path | None) -> tuple[dict[str, Any], str]:
+    if path is None:
+        path = Path(DEFAULT_FILE)
+        if not path.is_file():
+            return {}, "configuration"
+    try:
+        return tomllib.loads(path.read_text("utf-8")), str(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such configuration file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def _environment_keys(name: str) -> list[str]:
+    key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+    for field in msgspec.structs.fields(Config):
+        if key == field.name:
+            return [key]
+        if isinstance(field.default, Section) and key.startswith(f"{field.name}_"):
+            return [field.name, key.removeprefix(f"{field.name}_")]
+    raise ConfigError(f"environment: {name} names no setting; docs/reference/config.md lists them")
+
+
+def _scalar(text: str) -> object:
+    return int(text) if text.isdecimal() else text
+
+
+def _put(document: dict[str, Any], keys: list[str], value: object) -> None:
+    *sections, last = keys
+    for section in sections:
+        document = document.setdefault(section, {})
+    document[last] = value
+
+
+def _decode_custom(kind: type, value: object) -> object:
+    if kind is Duration and isinstance(value, str):
+        return Duration.parse(value)
+    raise ValueError(f"expected a duration such as 30s, got {value!r}")

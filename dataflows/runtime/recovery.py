@@ -1,0 +1,78 @@
+"""The recovery directory of a slot and the lease on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import IO
+
+from bytewax.recovery import RecoveryConfig, init_db_dir
+
+from dataflows.contracts.errors import TidegateError
+from dataflows.runtime.durations import Duration
+
+
+class LeaseHeld(TidegateError):
+    """Another process runs this slot; trying again later may work."""
+
+
+class Lease:
+    """An exclusive lock on a directory, held until release or the end of the process.
+
+    Raises:
+        LeaseHeld: still held by another process after `wait`.
+        TidegateError: the directory cannot be written.
+    """
+
+    def __init__(self, directory: Path, what: str, wait: Duration):
+        self._file = _open_lock(directory)
+        give_up = time.monotonic() + wait.seconds
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= give_up:
+                    owner = self._file.read().strip() or "unknown"
+                    raise LeaseHeld(
+                        f"{what}: held by process {owner} ({directory}); "
+                        "stop that one first, or give this one another data_dir"
+                    ) from None
+                time.sleep(0.05)
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def _open_lock(directory: Path) -> IO[str]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return open(directory / "owner.lock", "a+", encoding="utf-8")
+    except OSError as error:
+        raise TidegateError(
+            f"{directory}: cannot be written ({error.strerror}); "
+            "free or unlock it, or set data_dir to a directory you own"
+        ) from error
+
+
+def open_recovery(directory: Path) -> RecoveryConfig:
+    """The Bytewax store of a slot, made if there is none.
+
+    A fresh store is made beside and renamed, so that a kill cannot leave half of one; making
+    one twice would panic.
+    """
+    store = directory / "bytewax"
+    if not store.is_dir():
+        fresh = directory / "bytewax.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        init_db_dir(fresh, 1)
+        fresh.rename(store)
+    return RecoveryConfig(store)

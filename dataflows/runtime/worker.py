@@ -1,0 +1,128 @@
+"""A worker: a process that hosts slots as threads.
+
+Crash-only: a slot that fails ends the process, and the restart is the recovery.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from bytewax.dataflow import Dataflow
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from dataflows.connectors.log import Log
+from dataflows.contracts.errors import TidegateError
+from dataflows.runtime.config import Config
+from dataflows.runtime.exits import Exit
+from dataflows.runtime.health import Health, serve
+from dataflows.runtime.metrics import SlotCollector
+from dataflows.runtime.recovery import LeaseHeld
+from dataflows.runtime.slot import Refused, Slot, run_slot
+from dataflows.runtime.stats import SlotStats
+
+STUCK_S = 60.0  # a slot that did not poll for so long is not alive
+
+
+class WorkerFile(msgspec.Struct, frozen=True):
+    """What a worker tells others about itself, in run/<name>.json."""
+
+    name: str
+    pid: int
+    port: int
+    flows: list[str]
+    started_us: int
+
+
+def run_worker(
+    name: str,
+    slots: Mapping[str, Sequence[Slot]],
+    builders: Mapping[str, Callable[[Slot], Dataflow]],
+    log: Log,
+    config: Config,
+    port: int,
+) -> None:
+    """Runs the slots of each flow until their stop event is set and all have drained.
+
+    A slot that fails prints one line (and the traceback, if it is not an error made for people)
+    and ends the process with an Exit code.
+    """
+    hosted = [slot for flow in slots.values() for slot in flow]
+    for slot in hosted:
+        slot.on_failure = _end_process
+    stats = [slot.stats for slot in hosted]
+    port = serve(config.service.host, port, _registry(log, stats), _health(stats))
+    threads = [
+        threading.Thread(target=_run, args=(slot, builders[slot.flow]), name=slot.name)
+        for slot in hosted
+    ]
+    for thread in threads:
+        thread.start()
+    _announce(config.run_path, WorkerFile(name, os.getpid(), port, list(slots), _now_us()))
+    for thread in threads:
+        thread.join()
+
+
+def _run(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
+    try:
+        run_slot(slot, build)
+    except BaseException as error:
+        _end_process(error)
+
+
+def _end_process(error: BaseException) -> NoReturn:
+    code = Exit.CRASHED
+    if isinstance(error, LeaseHeld):
+        code = Exit.UNAVAILABLE
+    elif isinstance(error, Refused):
+        code = Exit.REFUSED
+    if isinstance(error, TidegateError):
+        print(f"tidegate: {error}", file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _announce(directory: Path, worker: WorkerFile) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    fresh = directory / f"{worker.name}.json.new"
+    fresh.write_bytes(msgspec.json.encode(worker))
+    fresh.rename(directory / f"{worker.name}.json")
+
+
+def _registry(log: Log, stats: Sequence[SlotStats]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(SlotCollector(log, stats))
+    return registry
+
+
+def _health(stats: Sequence[SlotStats]) -> Health:
+    def live() -> tuple[bool, str]:
+        now = time.monotonic()
+        stuck = [s for s in stats if s.running and not s.stopped and now - s.polled > STUCK_S]
+        return _verdict(stuck, "did not poll for a minute")
+
+    def ready() -> tuple[bool, str]:
+        return _verdict([s for s in stats if not s.running], "not started yet")
+
+    return Health(live, ready)
+
+
+def _verdict(bad: Sequence[SlotStats], why: str) -> tuple[bool, str]:
+    names = ", ".join(f"{s.flow}.{s.topic}.{s.partition}" for s in bad)
+    return (False, f"{names}: {why}") if bad else (True, "ok")
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000

@@ -1,0 +1,1 @@
+"""Everything that is not a dataflow, one package a service."""

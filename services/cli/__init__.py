@@ -1,0 +1,67 @@
+"""The `tidegate` command: one module a group of commands, heavy imports inside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dataflows.contracts.errors import TidegateError
+from dataflows.runtime.exits import Exit
+from services.cli import context, contracts, data, demo, inspection, replay, running
+
+app = typer.Typer(
+    name="tidegate",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Event-time streaming for an online shop: sessions, explained fraud alerts, late data put "
+    "right, nothing lost.\n\nStart with `make demo` or `tidegate up`.",
+    epilog="Exit codes: 0 done; 1 the answer is no (a check failed); 2 wrong usage; "
+    "65 some input was refused, the rest accepted; 70 crashed; "
+    "75 something is held by another process, try again; 78 configuration or state do not fit.",
+)
+for module in (running, data, inspection, replay, demo):
+    module.register(app)
+app.add_typer(contracts.app, name="contracts")
+
+
+@app.callback()
+def configure(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            envvar="TIDEGATE_CONFIG",
+            metavar="FILE",
+            help="Configuration file (TOML); `tidegate.toml` here, if there is one.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", "-d", metavar="DIR", help="Where log, lake and state live."),
+    ] = None,
+) -> None:
+    context.choose(config, data_dir)
+
+
+def main() -> None:
+    """Runs a command; errors made for people are one line."""
+    os.environ["RUST_BACKTRACE"] = "0"  # the Python traceback says more
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.basicConfig(format="tidegate: %(message)s", level=logging.WARNING)
+    try:
+        app()
+    except TidegateError as error:
+        print(f"tidegate: {error}", file=sys.stderr)
+        sys.exit(context.exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.OK)

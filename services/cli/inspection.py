@@ -1,0 +1,130 @@
+"""status, topics, peek, doctor, version: looking without touching."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dataflows.runtime.exits import Exit
+from services.cli import context
+
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (status, topics, peek, doctor, version):
+        app.command()(command)
+
+
+def status(
+    flow: Annotated[str | None, typer.Argument(help="Only this flow.")] = None,
+    all_slots: Annotated[
+        bool, typer.Option("--all", help="Also slots that have had nothing to do.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Each slot's offset, lag, watermark and counts, and whether they add up.
+
+    Exits with 1 if they do not. Examples: `tidegate status`, `tidegate status ingest --json`.
+    """
+    import msgspec
+
+    from dataflows.flows.topology import FLOWS
+    from services.status.slots import flow_totals, slot_statuses
+
+    if flow is not None and flow not in FLOWS:
+        raise typer.BadParameter(f"{flow!r} is no flow; there are {', '.join(FLOWS)}")
+    statuses = slot_statuses(context.shop(), (flow,) if flow else FLOWS)
+    totals = flow_totals(statuses)
+    if json:
+        document = {"slots": statuses, "flows": totals}
+        print(msgspec.json.format(msgspec.json.encode(document)).decode())
+    else:
+        from services.status.table import print_slots
+
+        print_slots([s for s in statuses if all_slots or s.records_in or s.lag_records])
+        for total in totals:
+            if total.records_in:
+                print(total.line())
+    if any(total.difference for total in totals):
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+def topics(json: Json = False) -> None:
+    """Every topic: partitions, records, size.
+
+    Example: `tidegate topics`
+    """
+    import msgspec
+
+    held = context.shop().log.topics()
+    if json:
+        print(msgspec.json.encode({name: info._asdict() for name, info in held.items()}).decode())
+        return
+    from services.status.table import print_topics
+
+    print_topics(held)
+
+
+def peek(
+    topic: Annotated[str, typer.Argument(help="A topic; `tidegate topics` lists them.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many records.")] = 10,
+    partition: Annotated[int | None, typer.Option(help="Only this partition.")] = None,
+    offset: Annotated[
+        int | None, typer.Option(help="From this offset; else the last ones.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON line a record, as `replay --records` reads.")
+    ] = False,
+) -> None:
+    """Show records of a topic: the last ones, or those from an offset.
+
+    Examples: `tidegate peek alerts`, `tidegate peek dlq.clickstream -n 3`,
+    `tidegate peek raw.clickstream --partition 0 --offset 0 -n 1000 --json > records.jsonl`.
+    """
+    from services.status.peek import peek_records, print_record, to_json_line
+
+    for record in peek_records(context.shop().log, topic, partition, offset, count):
+        if json:
+            sys.stdout.write(to_json_line(record) + "\n")
+        else:
+            print_record(record)
+
+
+def doctor(json: Json = False) -> None:
+    """Check this machine: Python, disk, log, contracts, compiled kernels, and say what is wrong.
+
+    Example: `tidegate doctor`
+    """
+    import msgspec
+
+    from services.status.doctor import examine
+
+    findings = examine(context.config())
+    if json:
+        print(msgspec.json.encode(findings).decode())
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.good else 'BAD '} {finding.what}: {finding.detail}")
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+def version(json: Json = False) -> None:
+    """The versions of Tidegate and of what it stands on.
+
+    Example: `tidegate version --json`
+    """
+    import platform
+    from importlib.metadata import version as version_of
+
+    import msgspec
+
+    names = ("tidegate", "bytewax", "numba", "numpy", "msgspec", "pyarrow", "duckdb")
+    versions = {name: version_of(name) for name in names} | {"python": platform.python_version()}
+    if json:
+        print(msgspec.json.encode(versions).decode())
+        return
+    print("\n".join(f"{name} {number}" for name, number in versions.items()))

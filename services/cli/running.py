@@ -1,0 +1,120 @@
+"""up, run, reset: the long-lived service and its parts."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from services.cli import context
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(up)
+    app.command()(run)
+    app.command()(reset)
+
+
+def up(
+    for_seconds: Annotated[
+        float | None,
+        typer.Option("--for", metavar="SECONDS", help="Stop by itself after so long."),
+    ] = None,
+) -> None:
+    """Run every flow as a long-lived service, until Ctrl-C or SIGTERM.
+
+    Example: `tidegate up`, and in another terminal `tidegate simulate --rate 500`.
+    """
+    from dataflows.runtime.signals import install
+
+    stop = install()
+    from services.supervisor.service import run_service
+
+    if for_seconds is not None:
+        import threading
+
+        threading.Timer(for_seconds, stop.set).start()
+    run_service(context.shop(), stop, context.options(), say=_say)
+
+
+def run(
+    flows: Annotated[
+        list[str], typer.Argument(metavar="FLOW...", help="ingest, sessionize, features, ...")
+    ],
+    slot: Annotated[
+        list[str] | None,
+        typer.Option("--slot", metavar="TOPIC/PARTITION", help="Only these slots."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The worker's name in `status`.")] = None,
+    port: Annotated[int, typer.Option(help="For /metrics, /livez, /readyz; 0 takes any.")] = 0,
+) -> None:
+    """Run one flow (or a few) in this process, until Ctrl-C or SIGTERM.
+
+    Examples: `tidegate run ingest`, `tidegate run ingest --slot raw.clickstream/0`.
+    """
+    from dataflows.runtime.signals import install
+
+    stop = install()
+    from dataflows.flows.opening import builder
+    from dataflows.runtime.worker import run_worker
+
+    shop = context.shop()
+    slots = {flow: _chosen_slots(shop.slots(_known(flow)), slot) for flow in flows}
+    for hosted in slots.values():
+        for each in hosted:
+            each.stop = stop
+    run_worker(
+        name or "-".join(flows),
+        slots,
+        {flow: builder(shop, flow) for flow in flows},
+        shop.log,
+        shop.config,
+        port,
+    )
+
+
+def reset(
+    flow: Annotated[str, typer.Argument(help="The flow whose state is thrown away.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Throw away a flow's state; it is rebuilt from the log, and nothing is published twice.
+
+    Example: `tidegate reset sessionize`
+    """
+    from dataflows.runtime.recovery import Lease
+
+    shop = context.shop()
+    slots = shop.slots(_known(flow))
+    if not yes and not typer.confirm(f"Throw away the state of {len(slots)} slots of {flow}?"):
+        raise typer.Exit(1)
+    for slot in slots:
+        directory = shop.config.state_path / slot.name
+        lease = Lease(directory, f"slot {slot.name}", shop.config.slots.lease_wait)
+        shutil.rmtree(directory / "bytewax", ignore_errors=True)
+        lease.release()
+    print(f"{len(slots)} slots of {flow} will rebuild their state from the log at the next start.")
+
+
+def _known(flow: str) -> str:
+    from dataflows.flows.topology import FLOWS
+
+    if flow not in FLOWS:
+        raise typer.BadParameter(f"{flow!r} is no flow; there are {', '.join(FLOWS)}")
+    return flow
+
+
+def _chosen_slots(slots: list, wanted: list[str] | None) -> list:  # type: ignore[type-arg]
+    if not wanted:
+        return slots
+    by_name = {f"{slot.topic}/{slot.partition}": slot for slot in slots}
+    for name in wanted:
+        if name not in by_name:
+            raise typer.BadParameter(f"{name!r} is no slot; there are {', '.join(by_name)}")
+    return [by_name[name] for name in wanted]
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)

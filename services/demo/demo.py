@@ -1,0 +1,219 @@
+"""The demo: starts the flows as real processes, simulates, waits, checks, reports."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from dataflows.contracts.errors import TidegateError
+from dataflows.flows.opening import open_shop
+from dataflows.flows.shop import Shop
+from dataflows.runtime.config import Config
+from services.demo.latency import alert_latencies_ms
+from services.demo.progress import Progress
+from services.report.facts import Facts, LagSample, RunFigures, gather
+from services.report.page import write_page
+from services.simulator.driver import publish_chunks
+from services.simulator.settings import SimulationSettings
+from services.simulator.simulate import Simulation, simulate
+from services.simulator.truth import write_truth
+from services.status.slots import SlotStatus, flow_totals, slot_statuses
+from services.supervisor.service import run_service
+from services.supervisor.supervise import WorkersFailed
+
+SAMPLE_EVERY_S = 0.5
+DRAINED_SAMPLES = 3  # in a row without lag: outputs of one flow are inputs of the next
+DRAIN_TIMEOUT_S = 120.0
+MARKER_FILE = "made-by-tidegate-demo"
+
+
+class DemoSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What to simulate and how fast."""
+
+    days: int = 30
+    events: int = 320_000
+    seed: int = 7
+    rate: float = 8_000.0
+
+
+def run_demo(
+    config: Config,
+    settings: DemoSettings,
+    stop: threading.Event,
+    options: Sequence[str],
+    progress: Progress,
+) -> tuple[Facts, Path]:
+    """Runs the whole demo in `config.data_dir`, which it empties first.
+
+    Returns:
+        The facts, and where the report is.
+
+    Raises:
+        TidegateError: a worker failed, the flows did not catch up, or the directory is not the
+            demo's to empty.
+    """
+    _empty(config.data_path)
+    shop = open_shop(config)
+    progress.step("preparing the shop's month")
+    simulation = simulate(_simulation_settings(shop, settings))
+    write_truth(simulation.truth, config.data_path / "ground_truth.json")
+    service = _Service(shop, options, progress.note)
+    started_at, started = datetime.now(UTC), time.monotonic()
+    watch = _Watch(shop, service, progress)
+    try:
+        progress.step("starting the flows")
+        service.wait_until_ready(stop)
+        progress.step("publishing")
+        published = threading.Thread(
+            target=_publish, args=(shop, simulation, settings, stop, progress), daemon=True
+        )
+        publishing = time.monotonic()
+        published.start()
+        while published.is_alive():
+            watch.sample(stop)
+        progress.step("letting the flows finish")
+        watch.until_drained(stop)
+        seconds = time.monotonic() - publishing
+    finally:
+        service.stop()
+    progress.step("checking and reporting")
+    facts = gather(
+        config.lake_path,
+        flow_totals(slot_statuses(shop)),
+        simulation.truth,
+        watch.samples,
+        _figures(shop, settings, started_at, seconds, time.monotonic() - started),
+    )
+    page = config.data_path / "report.html"
+    write_page(facts, page)
+    return facts, page
+
+
+def _empty(directory: Path) -> None:
+    """Only a directory that a demo made, or none, is ours to empty."""
+    if directory.exists() and any(directory.iterdir()):
+        if not (directory / MARKER_FILE).is_file():
+            raise TidegateError(
+                f"{directory}: holds something that no demo made; give the demo another --data-dir"
+            )
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MARKER_FILE).touch()
+
+
+def _simulation_settings(shop: Shop, settings: DemoSettings) -> SimulationSettings:
+    now = datetime.now(UTC)
+    return SimulationSettings(
+        start=(now - timedelta(days=settings.days)).date(),
+        days=settings.days,
+        target_events=settings.events,
+        seed=settings.seed,
+        partitions={source: shop.topology.topics[f"raw.{source}"] for source in shop.contracts},
+        published_us=int(now.timestamp() * 1e6) + 3_600_000_000,
+    )
+
+
+def _publish(
+    shop: Shop,
+    simulation: Simulation,
+    settings: DemoSettings,
+    stop: threading.Event,
+    progress: Progress,
+) -> None:
+    publish_chunks(shop.log, simulation.chunks(), settings.rate, stop, progress.published)
+
+
+def _figures(
+    shop: Shop, settings: DemoSettings, started_at: datetime, seconds: float, wall: float
+) -> RunFigures:
+    p50, p99 = alert_latencies_ms(shop.log)
+    events = sum(
+        info.records for name, info in shop.log.topics().items() if name.startswith("raw.")
+    )
+    return RunFigures(
+        events=events,
+        wall_seconds=wall,
+        events_per_second=events / seconds,
+        alert_latency_p50_ms=p50,
+        alert_latency_p99_ms=p99,
+        started_at=started_at.isoformat(timespec="seconds"),
+        seed=settings.seed,
+        days=settings.days,
+    )
+
+
+class _Service:
+    """`tidegate up` in a thread of this process, its workers as processes of their own."""
+
+    def __init__(self, shop: Shop, options: Sequence[str], note: Callable[[str], None]):
+        self._ready, self._stop = threading.Event(), threading.Event()
+        self.failure: BaseException | None = None
+        self._note = note
+        self._thread = threading.Thread(target=self._run, args=(shop, options), name="service")
+        self._thread.start()
+
+    def _run(self, shop: Shop, options: Sequence[str]) -> None:
+        try:
+            run_service(shop, self._stop, options, say=self._say)
+        except BaseException as error:
+            self.failure = error
+            self._ready.set()
+
+    def _say(self, line: str) -> None:
+        if line.startswith("ready"):
+            self._ready.set()
+        self._note(line)
+
+    def wait_until_ready(self, stop: threading.Event) -> None:
+        while not self._ready.wait(0.1):
+            if stop.is_set():
+                raise TidegateError("interrupted before the flows were ready")
+        self.check()
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        if isinstance(self.failure, WorkersFailed):
+            raise self.failure
+
+
+class _Watch:
+    """Samples lag while the demo runs."""
+
+    def __init__(self, shop: Shop, service: _Service, progress: Progress):
+        self._shop, self._service, self._progress = shop, service, progress
+        self._started = time.monotonic()
+        self.samples: list[LagSample] = []
+
+    def sample(self, stop: threading.Event) -> list[SlotStatus]:
+        self._service.check()
+        if stop.wait(SAMPLE_EVERY_S):
+            raise TidegateError("interrupted; the flows were stopped cleanly")
+        statuses = slot_statuses(self._shop)
+        totals = flow_totals(statuses)
+        seconds = time.monotonic() - self._started
+        self.samples += [LagSample(seconds, t.flow, t.lag_records) for t in totals]
+        self._progress.flows(totals)
+        return statuses
+
+    def until_drained(self, stop: threading.Event) -> None:
+        give_up = time.monotonic() + DRAIN_TIMEOUT_S
+        drained = 0
+        while drained < DRAINED_SAMPLES:
+            behind = [s for s in self.sample(stop) if s.lag_records]
+            drained = 0 if behind else drained + 1
+            if time.monotonic() > give_up:
+                names = ", ".join(f"{s.flow} {s.topic}/{s.partition}" for s in behind)
+                raise TidegateError(
+                    f"the flows did not catch up in {DRAIN_TIMEOUT_S:.0f} s: {names}"
+                )

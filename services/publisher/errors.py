@@ -1,0 +1,41 @@
+"""What stops a publication; a single bad line does not, it is reported."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from dataflows.contracts.errors import TidegateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.publisher.report import PublishReport
+
+
+class PublishError(TidegateError):
+    """The command cannot be carried out as it was given; nothing has been published."""
+
+
+class PublishInterrupted(TidegateError):
+    """The log or the file system failed half way; `report` tells what was published until then."""
+
+    def __init__(self, message: str, report: PublishReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def listing(names: Iterable[str], limit: int = 20) -> str:
+    """`a, b, c`, shortened after `limit` names."""
+    names = list(names)
+    shown = ", ".join(names[:limit]) or "none"
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """` (did you mean x or y?)`, or nothing when no known name is near."""
+    known = list(known)
+    last_parts = {path.rpartition(".")[2]: path for path in reversed(known)}
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
+    near += [last_parts[part] for part in get_close_matches(name, last_parts, n=2, cutoff=0.8)]
+    return f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""

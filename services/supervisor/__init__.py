@@ -1,0 +1,1 @@
+"""Runs every slot of Tidegate as worker processes and keeps them running."""

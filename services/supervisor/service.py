@@ -1,0 +1,91 @@
+"""`tidegate up`: the supervisor, its lease on the data directory, heartbeats and retention."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry
+
+from dataflows.flows.shop import Shop
+from dataflows.flows.topology import FLOWS
+from dataflows.runtime.config import Retention
+from dataflows.runtime.health import Health, serve
+from dataflows.runtime.recovery import Lease
+from services.supervisor.groups import group_flows
+from services.supervisor.heartbeats import HeartbeatWriter
+from services.supervisor.readiness import forget_workers, ready_workers
+from services.supervisor.supervise import Supervisor
+
+RETENTION_EVERY_S = 60.0
+READINESS_EVERY_S = 0.25
+
+
+def run_service(
+    shop: Shop,
+    stop: threading.Event,
+    options: Sequence[str],
+    say: Callable[[str], None],
+    flows: Sequence[str] = FLOWS,
+    port: int | None = None,
+) -> None:
+    """Runs every flow until `stop`, then drains.
+
+    Raises:
+        LeaseHeld: another supervisor runs on this data directory.
+        WorkersFailed: a worker cannot be kept running.
+    """
+    config = shop.config
+    lease = Lease(config.data_path, f"data directory {config.data_path}", config.slots.lease_wait)
+    try:
+        forget_workers(config)
+        groups = group_flows(flows, config.service.alone)
+        settings = config.service
+        supervisor = Supervisor(groups, settings, config.data_path / "logs", options, say)
+        health = Health(lambda: (True, "ok"), lambda: ready_workers(config, groups))
+        port = serve(settings.host, settings.port, CollectorRegistry(), health)
+        say(
+            f"starting {len(groups)} workers on {config.bus_url}; http://{settings.host}:{port}/readyz"
+        )
+        chores = _Chores(shop, groups_ready=lambda: ready_workers(config, groups)[0], say=say)
+        supervisor.run(stop, chores.tick)
+        say("stopped cleanly")
+    finally:
+        lease.release()
+
+
+class _Chores:
+    """What the supervisor does besides watching workers."""
+
+    def __init__(self, shop: Shop, groups_ready: Callable[[], bool], say: Callable[[str], None]):
+        self._shop, self._groups_ready, self._say = shop, groups_ready, say
+        topics = shop.topology.topics
+        raw = {name: count for name, count in topics.items() if name.startswith("raw.")}
+        self._heartbeats = HeartbeatWriter(shop.log, shop.config, raw)
+        self._keep = keep_seconds(topics, shop.config.retention)
+        self._retention_at = time.monotonic() + RETENTION_EVERY_S
+        self._ask_ready_at: float | None = 0.0
+
+    def tick(self) -> None:
+        self._heartbeats.tick()
+        now = time.monotonic()
+        if self._ask_ready_at is not None and now >= self._ask_ready_at:
+            self._ask_ready_at = now + READINESS_EVERY_S
+            if self._groups_ready():
+                self._ask_ready_at = None
+                self._say("ready: every slot is running; `tidegate status` shows them")
+        if now >= self._retention_at:
+            self._retention_at = now + RETENTION_EVERY_S
+            self._shop.log.apply_retention(time.time_ns() // 1_000, self._keep)
+
+
+def keep_seconds(topics: Sequence[str] | dict[str, int], retention: Retention) -> dict[str, float]:
+    """How long each topic keeps its records."""
+
+    def keep(topic: str) -> float:
+        if topic.startswith("raw."):
+            return retention.raw.seconds
+        return (retention.dead_letters if topic.startswith("dlq.") else retention.derived).seconds
+
+    return {topic: keep(topic) for topic in topics}
