@@ -19,3 +19,8 @@ def shared_data() -> Path:
     if not directory.is_dir():
         pytest.skip(f"needs the real inputs in {directory.parent.name}/data beside the checkout")
     return directory
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=100, help="kills of the long series (faults)")
+    parser.addoption("--seed", type=int, default=1, help="its first seed")

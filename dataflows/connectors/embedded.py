@@ -122,7 +122,7 @@ class EmbeddedLog:
                 raise LogError(f"topic {topic}: needs at least one partition, not {count}")
             if there.get(topic, count) != count:
                 raise LogError(
-                    f"topic {topic} has {there[topic]} partitions in {self.path}, not {count}: "
+                    f"topic {topic} has {there[topic]} partition(s) in {self.path}, not {count}: "
                     "keys and state hang on that number, so it cannot change; configure "
                     f"{there[topic]}, or start a new log in another data_dir"
                 )

@@ -1,18 +1,43 @@
-"""What a schema cannot say of an event, checked a batch at a time.
+"""What is checked of a whole batch of events at once: text within strings, and sums.
 
-A check takes the decoded events of a batch, None where a record failed before, and yields
-(row, refusal) for those that do not hold.
+A check takes n events and the row of each, rising, and yields (row, refusal) for those that do not
+hold.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from msgspec import UNSET
+import numpy as np
 
-from dataflows.contracts.refusal import AMOUNT_MISMATCH, BAD_TIMESTAMP, RefusedError
+from dataflows.contracts.columns import column
+from dataflows.contracts.declaration import Sum
+from dataflows.contracts.money import parse_money
+from dataflows.contracts.refusal import AMOUNT_MISMATCH, BAD_TIMESTAMP, INVALID, RefusedError
+from dataflows.contracts.shapes import Map, Money, Object, Timestamp, element, walk
 from dataflows.contracts.timestamps import READ, scan_timestamps
 
-Check = Callable[[Sequence[Any]], Iterator[tuple[int, RefusedError]]]
+Refusals = Iterator[tuple[int, RefusedError]]
+Check = Callable[[Sequence[int], Sequence[Any]], Refusals]
+
+
+def checks_of(shape: Object, event_time: str, sums: Sequence[Sum]) -> list[Check]:
+    """The checks of events of a shape; `event_time` is left out, for decoding reads it anyway."""
+    timestamps = [path for path in paths_of(shape, Timestamp) if path != event_time]
+    checks = [_timestamps_are_readable(shape, path) for path in timestamps]
+    money = paths_of(shape, Money)
+    if money:
+        checks.append(_money_is_exact(shape, money, sums))
+    return checks
+
+
+def paths_of(shape: Object, kind: type) -> list[str]:
+    """The dotted paths of all values of a kind of scalar, those in arrays and maps included."""
+    found = []
+    for path, field in walk(shape):
+        inner = element(field.shape)
+        if isinstance(inner.values if isinstance(inner, Map) else inner, kind):
+            found.append(path)
+    return found
 
 
 def unreadable_timestamp(path: str, value: object) -> RefusedError:
@@ -21,52 +46,50 @@ def unreadable_timestamp(path: str, value: object) -> RefusedError:
     return RefusedError(BAD_TIMESTAMP, f"`$.{path}`: no RFC 3339 date-time with an offset: {shown}")
 
 
-def timestamps_are_readable(path: str) -> Check:
-    """Check the text of every timestamp at a dotted path."""
-    steps = tuple(path.split("."))
-
-    def check(events: Sequence[Any]) -> Iterator[tuple[int, RefusedError]]:
-        found = [
-            (row, value) for row, event in enumerate(events) for value in _values_at(event, steps)
-        ]
-        _, forms = scan_timestamps([value for _, value in found])
-        for (row, value), form in zip(found, forms, strict=True):
-            if form != READ:
-                yield row, unreadable_timestamp(path, value)
+def _timestamps_are_readable(shape: Object, path: str) -> Check:
+    def check(rows: Sequence[int], events: Sequence[Any]) -> Refusals:
+        rows, values = column(rows, events, shape, path)
+        _, forms = scan_timestamps(values)
+        for index in np.flatnonzero(forms != READ).tolist():
+            yield rows[index], unreadable_timestamp(path, values[index])
 
     return check
 
 
-def parts_add_up(lines: str, amount: str, total: str) -> Check:
-    """Check that the amounts of an event's lines, when it has lines, add up to its total."""
-
-    def check(events: Sequence[Any]) -> Iterator[tuple[int, RefusedError]]:
-        for row, event in enumerate(events):
-            parts = UNSET if event is None else getattr(event, lines)
-            whole = UNSET if event is None else getattr(event, total)
-            if not isinstance(parts, list) or not isinstance(whole, str):
-                continue
-            sum_of_parts = sum(_hundredths(getattr(part, amount)) for part in parts)
-            if sum_of_parts != _hundredths(whole):
-                found = f"{sum_of_parts // 100}.{sum_of_parts % 100:02d}"
-                message = f"`$.{total}` is {whole}, but `$.{lines}[*].{amount}` add up to {found}"
-                yield row, RefusedError(AMOUNT_MISMATCH, message)
+def _money_is_exact(shape: Object, paths: Sequence[str], sums: Sequence[Sum]) -> Check:
+    def check(rows: Sequence[int], events: Sequence[Any]) -> Refusals:
+        amounts = {}
+        for path in paths:
+            of_rows, values = column(rows, events, shape, path)
+            hundredths, ok = parse_money(values)
+            amounts[path] = np.array(of_rows, np.int64), hundredths
+            for index in np.flatnonzero(~ok).tolist():
+                shown = ascii(values[index])[:60]
+                message = f"`$.{path}`: no amount with two decimals, like 12.50: {shown}"
+                yield of_rows[index], RefusedError(INVALID, message)
+        for declared in sums:
+            yield from _sum_holds(declared, amounts, rows)
 
     return check
 
 
-def _hundredths(money: str) -> int:
-    return int(money[:-3] + money[-2:])
+def _sum_holds(declared: Sum, amounts: dict[str, Any], rows: Sequence[int]) -> Refusals:
+    """Refuses the events with parts and a total whose parts do not add up."""
+    count = rows[-1] + 1 if rows else 0
+    (part_rows, parts), (total_rows, totals) = amounts[declared.parts], amounts[declared.total]
+    added = np.zeros(count, np.int64)
+    np.add.at(added, part_rows, parts)
+    has_parts = np.zeros(count, np.bool_)
+    has_parts[part_rows] = True
+    wrong = has_parts[total_rows] & (added[total_rows] != totals)
+    array, _, field = declared.parts.partition(".")
+    for row, total in zip(total_rows[wrong].tolist(), totals[wrong].tolist(), strict=True):
+        message = (
+            f"`$.{declared.total}` is {_written(total)}, "
+            f"but `$.{array}[*].{field}` add up to {_written(int(added[row]))}"
+        )
+        yield row, RefusedError(AMOUNT_MISMATCH, message)
 
 
-def _values_at(value: Any, steps: tuple[str, ...]) -> Iterator[Any]:
-    """What is present at a path, through arrays."""
-    if value is None or value is UNSET:
-        return
-    if isinstance(value, list):
-        for item in value:
-            yield from _values_at(item, steps)
-    elif steps:
-        yield from _values_at(getattr(value, steps[0]), steps[1:])
-    else:
-        yield value
+def _written(hundredths: int) -> str:
+    return f"{hundredths // 100}.{hundredths % 100:02d}"

@@ -9,6 +9,7 @@ import msgspec
 from dataflows.contracts.arrow import arrow_schema
 from dataflows.contracts.avro import avro_schema
 from dataflows.contracts.bigquery import bigquery_schema
+from dataflows.contracts.checks import checks_of
 from dataflows.contracts.declaration import Handling, Sum, Warehouse
 from dataflows.contracts.decoding import BatchDecoder, Decoded
 from dataflows.contracts.enrichment import ENRICHMENT
@@ -67,15 +68,17 @@ class Contract:
         fields and the event time, which is faster. Unknown fields are skipped. Build it once.
         Raises ContractError for a field that is neither the contract's nor one of ENRICHMENT.
         """
-        struct, unbounded = self.Enriched, 2**62
+        struct, shape, unbounded = self.Enriched, self.shape, 2**62
         if fields is not None:
             names = list(dict.fromkeys([*fields, self.event_time]))
             for name in names:
-                if name not in self.shape.fields and name not in ENRICHMENT:
+                if name not in shape.fields and name not in ENRICHMENT:
                     raise ContractError(f"{self.source}/{self.version} has no field {name!r}")
-            struct = generate_selection(f"{self.source}_selection", self.shape, names)
-        examiner = EventExaminer(struct, self.shape, unbounded)
-        return BatchDecoder(struct, self.event_time, examiner, (), unbounded)
+            struct = generate_selection(f"{self.source}_selection", shape, names)
+            shape = Object({name: shape.fields[name] for name in names if name in shape.fields})
+        checks = checks_of(shape, self.event_time, ())
+        examiner = EventExaminer(struct, shape, unbounded)
+        return BatchDecoder(struct, self.event_time, examiner, checks, unbounded)
 
     def avro_schema(self) -> dict[str, Any]:
         """The Avro schema of an enriched event, for Pub/Sub."""

@@ -64,8 +64,13 @@ class BatchDecoder:
         extras: dict[int, bytes] = {}
         events = self._decode_each(values, refused, extras)
         times_us = self._read_times(events, refused)
+        rows: Sequence[int] = range(len(events))
+        present = events
+        if refused:
+            rows = [row for row in rows if row not in refused]
+            present = [events[row] for row in rows]
         for check in self._checks:
-            for row, refusal in check(events):
+            for row, refusal in check(rows, present):
                 refused.setdefault(row, refusal)
         for row in refused:
             events[row] = None

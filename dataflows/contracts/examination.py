@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dataflows.contracts.checks import paths_of
 from dataflows.contracts.extras import any_value, elements, members, unknown_fields
 from dataflows.contracts.nesting import MAX_DEPTH, nesting_depth
 from dataflows.contracts.refusal import (
@@ -16,7 +17,7 @@ from dataflows.contracts.refusal import (
     not_json,
     not_utf8,
 )
-from dataflows.contracts.shapes import Array, Integer, Object, Shape, Timestamp, walk
+from dataflows.contracts.shapes import Array, Integer, Object, Shape, Timestamp
 from dataflows.contracts.structs import Structs
 
 
@@ -34,7 +35,7 @@ class RawExaminer:
         self._strict = structs.Strict
         self._decode = msgspec.json.Decoder(structs.Tolerant).decode
         self._shape = shape
-        self._timestamps = timestamp_paths(shape)
+        self._timestamps = frozenset(paths_of(shape, Timestamp))
         self._max_record_bytes = max_record_bytes
 
     def __call__(self, value: bytes | None) -> Examination:
@@ -59,7 +60,7 @@ class EventExaminer:
 
     def __init__(self, struct: type[msgspec.Struct], shape: Object, max_record_bytes: int) -> None:
         self._decode = msgspec.json.Decoder(struct).decode
-        self._timestamps = timestamp_paths(shape)
+        self._timestamps = frozenset(paths_of(shape, Timestamp))
         self._max_record_bytes = max_record_bytes
 
     def __call__(self, value: bytes | None) -> Examination:
@@ -113,11 +114,6 @@ def _unreadable(text: bytes | msgspec.Raw, path: str = "$") -> str:
         except msgspec.ValidationError:
             return _unreadable(value, path + step)
     return path
-
-
-def timestamp_paths(shape: Object) -> frozenset[str]:
-    """The dotted paths of an object's timestamps."""
-    return frozenset(path for path, field in walk(shape) if isinstance(field.shape, Timestamp))
 
 
 def _conform(value: Any, shape: Shape) -> Any:

@@ -8,13 +8,13 @@ from typing import Any, NoReturn
 import msgspec
 import yaml
 
-from dataflows.contracts.checks import Check, parts_add_up, timestamps_are_readable
+from dataflows.contracts.checks import checks_of
 from dataflows.contracts.contract import Contract
 from dataflows.contracts.declaration import Declaration, Sum
 from dataflows.contracts.decoding import BatchDecoder
 from dataflows.contracts.enrichment import ENRICHMENT
 from dataflows.contracts.errors import ContractError
-from dataflows.contracts.examination import RawExaminer, timestamp_paths
+from dataflows.contracts.examination import RawExaminer
 from dataflows.contracts.schema import read_schema
 from dataflows.contracts.shapes import (
     Array,
@@ -90,7 +90,7 @@ def _assemble(
         structs.Strict,
         declaration.event_time,
         RawExaminer(structs, shape, max_record_bytes),
-        _checks(declaration, shape),
+        checks_of(shape, declaration.event_time, declaration.sums),
         max_record_bytes,
     )
     return Contract(
@@ -102,15 +102,6 @@ def _assemble(
         raw_decoder=raw_decoder,
         **{name: getattr(declaration, name) for name in declaration.__struct_fields__},
     )
-
-
-def _checks(declaration: Declaration, shape: Object) -> list[Check]:
-    other_timestamps = sorted(timestamp_paths(shape) - {declaration.event_time})
-    sums = [(*declared.parts.split("."), declared.total) for declared in declaration.sums]
-    return [
-        *(timestamps_are_readable(path) for path in other_timestamps),
-        *(parts_add_up(lines, amount, total) for lines, amount, total in sums),
-    ]
 
 
 def _read_declaration(file: Path) -> Declaration:

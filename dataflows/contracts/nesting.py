@@ -10,10 +10,12 @@ _OPEN_LIST, _CLOSE_LIST, _OPEN_OBJECT, _CLOSE_OBJECT = 91, 93, 123, 125
 
 
 def nesting_depth(text: bytes) -> int:
-    """The greatest number of brackets open at once, outside strings.
+    """The greatest number of brackets open at once, outside strings; 0 when it cannot be much.
 
     Of text that is not JSON it is at least the depth a parser reaches before it gives up.
     """
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return 0
     return int(_depth(np.frombuffer(text, np.uint8)))
 
 

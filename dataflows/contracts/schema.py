@@ -222,7 +222,7 @@ def _read_map(node: _Node) -> Map:
 def _read_array(node: _Node) -> Array:
     child = node.child("items", node.take("items", object))
     shape, nullable = _read_shape(child)
-    if nullable or isinstance(shape, Array | Map):
+    if nullable or not isinstance(shape, Scalar | Object):
         child.refuse("the items of an array must be scalars, or objects with properties")
     return Array(shape, node.take_count("minItems"), node.take_count("maxItems"))
 

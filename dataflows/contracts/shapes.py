@@ -62,7 +62,7 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    items: "Shape"
+    items: "Scalar | Object"
     min_items: int | None = None
     max_items: int | None = None
 
@@ -97,7 +97,5 @@ def walk(shape: Object, prefix: str = "") -> Iterator[tuple[str, Field]]:
 
 
 def element(shape: Shape) -> Shape:
-    """What an array (of arrays) holds in the end; any other shape is itself."""
-    while isinstance(shape, Array):
-        shape = shape.items
-    return shape
+    """What an array holds; any other shape is itself."""
+    return shape.items if isinstance(shape, Array) else shape

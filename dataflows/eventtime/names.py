@@ -1,6 +1,7 @@
-"""Small integer ids for strings, freed for reuse; never Python's hash order, never a copy of state."""
+"""Small integer ids for strings, in order of first use; a freed id is used again."""
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +27,14 @@ class Names:
 
     def ids(self, names: Sequence[str | None]) -> NDArray[np.int32]:
         """The id of every name, in order; new names get one. None has NO_NAME."""
-        known = self._ids.get
-        ids = [known(name, NO_NAME) for name in names]  # type: ignore[arg-type]
-        if NO_NAME in ids:
-            for i, name in enumerate(names):
-                if ids[i] == NO_NAME and name is not None:
-                    ids[i] = self._ids.get(name, NO_NAME)
-                    if ids[i] == NO_NAME:
-                        ids[i] = self._enter(name)
-        return np.array(ids, dtype=np.int32)
+        found = map(self._ids.get, names, repeat(NO_NAME))  # type: ignore[arg-type]
+        ids = np.fromiter(found, np.int32, len(names))
+        for i in np.flatnonzero(ids == NO_NAME).tolist():
+            name = names[i]
+            if name is not None:
+                new = self._ids.get(name)
+                ids[i] = self._enter(name) if new is None else new
+        return ids
 
     def _enter(self, name: str) -> int:
         if self._free:

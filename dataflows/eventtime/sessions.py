@@ -12,7 +12,7 @@ to last event. The pieces are the sessions; those of a chain that was cut are fl
 import struct
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dataflows.contracts.errors import TidegateError
 from dataflows.eventtime import sessions_kernel as kernel
-from dataflows.eventtime.names import Names
+from dataflows.eventtime.name_table import NameTable, encode_names
 from dataflows.eventtime.watermark import START_OF_TIME_US
 
 EVENT: Final = kernel.EVENT
@@ -32,7 +32,6 @@ SNAPSHOT_VERSION: Final = 1
 _DAY_US = 86_400_000_000
 _MOST_US = 2**52  # settings, 142 years; keeps every sum of times within int64
 _LAST_EVENT_US = 2**58  # year 11104, far from overflow when packed with the stage
-_MOST_STAGE = 7
 _FIRST_SIZE = 1024
 _HEADER_LENGTH = struct.Struct("<Q")
 
@@ -120,7 +119,7 @@ class Sessions:
             max_events=settings.max_events,
             horizon=settings.horizon_us,
         )
-        self._names = Names()
+        self._names = NameTable()
         self._store = _new_store()
         self._rows = np.empty(_FIRST_SIZE, kernel.ROW)
 
@@ -134,8 +133,8 @@ class Sessions:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the flat arrays (without the users' names)."""
-        return sum(array.nbytes for array in self._store) + self._rows.nbytes
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in (*self._store, self._rows)) + self._names.nbytes
 
     def process(
         self,
@@ -150,17 +149,19 @@ class Sessions:
         (nothing). Raises ValueError, with nothing taken in, on an event without a user, a stage
         above 7 or an event time beyond year 11000.
         """
-        _check(times_us, users, stages, kinds)
-        batch = kernel.Batch(times_us, self._names.ids(users), stages, kinds)
+        text, lengths = encode_names(users)
+        _check(times_us, lengths, stages, kinds)
+        batch = kernel.Batch(times_us, self._names.ids_of(text, lengths), stages, kinds)
         self._reserve_users()
         lateness = np.empty(len(users), np.uint8)
         filled = self._run(batch, lateness)
         columns = self._columns(filled, lateness)
-        self._names.forget(kernel.take_idle(self._store).tolist())
+        self._names.forget(kernel.take_idle(self._store))
         return columns
 
     def _run(self, batch: kernel.Batch, lateness: NDArray[np.uint8]) -> int:
         """Run the kernel over the batch, with larger arrays as it asks for them."""
+        kernel.touch(self._store, batch.users)
         done = filled = 0
         while True:
             done, filled = kernel.process(
@@ -172,12 +173,10 @@ class Sessions:
 
     def _grow(self, filled: int) -> None:
         registers = self._store.registers[0]
-        wanted = int(registers["wanted_pieces"])
-        if wanted:
-            registers["wanted_pieces"] = 0
-            self._store = _grown_store(self._store, wanted)
+        self._store = _grown_store(self._store)
         self._rows = _grown(self._rows, filled, int(registers["wanted_rows"]))
-        registers["wanted_rows"] = 0
+        for wish in ("wanted_pieces", "wanted_events", "wanted_rows"):
+            registers[wish] = 0
 
     def _reserve_users(self) -> None:
         users = self._store.users
@@ -191,7 +190,7 @@ class Sessions:
         rows = self._rows[:filled]
         columns = SessionRows(
             row=rows["record"].astype(np.int64),
-            user=list(map(self._names.name, rows["user"].tolist())),
+            user=self._names.names(rows["user"]),
             started_us=rows["started"].copy(),
             ended_us=rows["ended"].copy(),
             event_count=rows["count"].astype(np.int64),
@@ -210,29 +209,26 @@ class Sessions:
         """The whole state as versioned bytes; what is restored goes on with identical rows."""
         store = self._store
         registers = store.registers[0]
-        used = np.flatnonzero(store.users["newest"] != kernel.NONE)
-        users = store.users[used]
+        used = np.flatnonzero(store.users["newest"] != kernel.NONE).astype(np.int32)
         renumbered = np.zeros(len(store.users), np.int32)
         renumbered[used] = np.arange(len(used), dtype=np.int32)
         pieces = store.pieces[: registers["used_pieces"]].copy()
         pieces["user"] = renumbered[pieces["user"]]
-        arrays = (
-            pieces,
-            store.events[: registers["used_events"]],
-            store.deadlines[: registers["deadlines"]],
-            users,
-            store.registers,
+        text, lengths = self._names.names_of(used)
+        arrays = _Arrays(
+            pieces=pieces,
+            events=store.events[: registers["used_events"]],
+            deadlines=store.deadlines[: registers["deadlines"]],
+            users=store.users[used],
+            registers=store.registers,
+            name_lengths=lengths,
+            names=np.frombuffer(text, np.uint8),
         )
-        header = _Header(
-            version=SNAPSHOT_VERSION,
-            settings=self._settings,
-            users=list(map(self._names.name, used.tolist())),
-            lengths=[len(array) for array in arrays],
+        header = msgspec.msgpack.encode(
+            _Header(SNAPSHOT_VERSION, self._settings, [len(array) for array in arrays])
         )
-        encoded = msgspec.msgpack.encode(header)
-        return b"".join(
-            (_HEADER_LENGTH.pack(len(encoded)), encoded, *(_raw(array) for array in arrays))
-        )
+        length = _HEADER_LENGTH.pack(len(header))
+        return b"".join((length, header, *map(_raw, arrays)))
 
     @classmethod
     def restore(cls, settings: SessionSettings, snapshot: bytes) -> "Sessions":
@@ -247,39 +243,56 @@ class Sessions:
                 f"the snapshot of the sessions was written with {header.settings}, the flow runs "
                 f"with {settings}: set them back, or rebuild the state from the log"
             )
+        arrays = _read_arrays(snapshot, start, header.lengths)
         sessions = cls(settings)
-        sessions._store = _read_store(snapshot, start, header.lengths)
-        sessions._names.ids(header.users)
+        sessions._store = kernel.Store(*arrays[:5], scratch=sessions._store.scratch)
+        sessions._names.ids_of(arrays.names.tobytes(), arrays.name_lengths)
         return sessions
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):
     version: int
     settings: SessionSettings
-    users: list[str]  # in the order of their ids, 0..
-    lengths: list[int]  # elements of the arrays that follow, as in kernel.Store
+    lengths: list[int]  # elements of the arrays that follow
+
+
+class _Arrays(NamedTuple):
+    """What a snapshot holds, in this order; users are numbered as their names come."""
+
+    pieces: NDArray[Any]
+    events: NDArray[Any]
+    deadlines: NDArray[Any]
+    users: NDArray[Any]
+    registers: NDArray[Any]
+    name_lengths: NDArray[np.int32]
+    names: NDArray[np.uint8]
+
+
+_DTYPES = _Arrays(
+    pieces=kernel.PIECE,
+    events=kernel.EVENT_SLOT,
+    deadlines=kernel.DEADLINE,
+    users=kernel.USER,
+    registers=kernel.REGISTERS,
+    name_lengths=np.dtype(np.int32),
+    names=np.dtype(np.uint8),
+)
 
 
 def _check(
     times_us: NDArray[np.int64],
-    users: list[str | None],
+    name_lengths: NDArray[np.int32],
     stages: NDArray[np.uint8],
     kinds: NDArray[np.uint8],
 ) -> None:
-    n = len(users)
-    if not len(times_us) == len(stages) == len(kinds) == n:
+    if not len(times_us) == len(name_lengths) == len(stages) == len(kinds):
         raise ValueError("times, users, stages and kinds must have the same length")
-    if n == 0:
-        return
-    if stages.max() > _MOST_STAGE:
-        raise ValueError(f"stages must be within 0..{_MOST_STAGE}")
-    events = kinds == EVENT
-    if None in users and any(
-        user is None for user, event in zip(users, events.tolist(), strict=True) if event
-    ):
-        raise ValueError("an event has no user")
-    if (events & ((times_us > _LAST_EVENT_US) | (times_us < -_LAST_EVENT_US))).any():
-        raise ValueError(f"event times must be within {_LAST_EVENT_US} us of the epoch")
+    record = kernel.find_invalid(times_us, name_lengths, stages, kinds, _LAST_EVENT_US)
+    if record >= 0:
+        raise ValueError(
+            f"record {record} needs a user, a stage within 0..7 and a time within "
+            f"{_LAST_EVENT_US} us of the epoch"
+        )
 
 
 def _new_store() -> kernel.Store:
@@ -293,18 +306,20 @@ def _new_store() -> kernel.Store:
         deadlines=np.zeros(_FIRST_SIZE, kernel.DEADLINE),
         users=np.empty(0, kernel.USER),
         registers=registers,
+        scratch=np.zeros(_FIRST_SIZE, kernel.SCRATCH),
     )
 
 
-def _grown_store(store: kernel.Store, wanted: int) -> kernel.Store:
-    """The store with room for `wanted` more pieces and one more event."""
+def _grown_store(store: kernel.Store) -> kernel.Store:
+    """The store with room for what the kernel wants, and for one more event."""
     registers = store.registers[0]
     pieces, events = int(registers["used_pieces"]), int(registers["used_events"])
-    deadlines = int(registers["deadlines"])
+    deadlines, wanted = int(registers["deadlines"]), int(registers["wanted_pieces"])
     return store._replace(
         pieces=_grown(store.pieces, pieces, pieces + wanted),
         events=_grown(store.events, events, events + 1),
         deadlines=_grown(store.deadlines, deadlines, deadlines + wanted),
+        scratch=_grown(store.scratch, 0, int(registers["wanted_events"])),
     )
 
 
@@ -343,20 +358,16 @@ def _decode_header(snapshot: bytes) -> tuple[_Header, int]:
             f"{SNAPSHOT_VERSION}: drain the flow with the code that wrote it first"
         )
     header = msgspec.convert(head, _Header)
-    itemsizes = [dtype.itemsize for dtype in _DTYPES]
-    expected = sum(n * size for n, size in zip(header.lengths, itemsizes, strict=True))
-    if len(snapshot) - start != expected:
+    sizes = [n * dtype.itemsize for n, dtype in zip(header.lengths, _DTYPES, strict=True)]
+    if len(snapshot) - start != sum(sizes):
         raise damaged
     return header, start
 
 
-_DTYPES = (kernel.PIECE, kernel.EVENT_SLOT, kernel.DEADLINE, kernel.USER, kernel.REGISTERS)
-
-
-def _read_store(snapshot: bytes, start: int, lengths: list[int]) -> kernel.Store:
+def _read_arrays(snapshot: bytes, start: int, lengths: list[int]) -> _Arrays:
     arrays = []
     for dtype, length in zip(_DTYPES, lengths, strict=True):
         saved = np.frombuffer(snapshot, dtype, length, start)
         arrays.append(saved.copy())
         start += saved.nbytes
-    return kernel.Store(*arrays)
+    return _Arrays(*arrays)

@@ -35,6 +35,10 @@ EVENT: Final = 0
 SKIP: Final = 2
 UNLISTED: Final = -2
 
+# Nothing here but `take_idle` makes or keeps an array. Counting references to the arrays of the
+# store, several at each call, would take three quarters of the time.
+kernel = njit(cache=True, nogil=True, _nrt=False)
+
 ON_TIME: Final = int(Lateness.ON_TIME)
 LATE: Final = int(Lateness.LATE)
 BUFFERED: Final = int(Lateness.BUFFERED)
@@ -62,6 +66,7 @@ PIECE = np.dtype(
 )
 EVENT_SLOT = np.dtype([("event", "i8"), ("next", "i4")])
 DEADLINE = np.dtype([("due", "i8"), ("piece", "i4")], align=True)
+SCRATCH = np.dtype([("event", "i8"), ("slot", "i4"), ("cut", "i4"), ("known", "i4")])
 USER = np.dtype([("newest", "i4"), ("next_idle", "i4")])
 ROW = np.dtype(
     [
@@ -89,6 +94,7 @@ REGISTERS = np.dtype(
         ("deadlines", "i4"),
         ("idle_user", "i4"),  # list of users that may have no pieces
         ("wanted_pieces", "i4"),  # what the kernel stopped for
+        ("wanted_events", "i4"),
         ("wanted_rows", "i4"),
         ("applied", "?"),  # the record's event is in, its rows are not all out
     ],
@@ -97,13 +103,17 @@ REGISTERS = np.dtype(
 
 
 class Store(NamedTuple):
-    """The state, as arrays of the dtypes above; `registers` has one element."""
+    """The state, as arrays of the dtypes above; `registers` has one element.
+
+    `scratch` is room to work in and no state.
+    """
 
     pieces: NDArray[Any]
     events: NDArray[Any]
     deadlines: NDArray[Any]
     users: NDArray[Any]
     registers: NDArray[Any]
+    scratch: NDArray[Any]
 
 
 class Limits(NamedTuple):
@@ -126,7 +136,7 @@ class Batch(NamedTuple):
     kinds: NDArray[np.uint8]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def process(
     store: Store,
     limits: Limits,
@@ -167,7 +177,7 @@ def process(
     return record, filled
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def classify_one(time: int, watermark: int, limits: Limits) -> int:
     if time >= watermark:
         return ON_TIME
@@ -176,6 +186,41 @@ def classify_one(time: int, watermark: int, limits: Limits) -> int:
     if time >= watermark - limits.horizon:
         return BUFFERED
     return EXPIRED
+
+
+@kernel
+def find_invalid(
+    times: NDArray[np.int64],
+    name_lengths: NDArray[np.int32],
+    stages: NDArray[np.uint8],
+    kinds: NDArray[np.uint8],
+    most: int,
+) -> int:
+    """The first event without a user, with an unknown stage or beyond `most` us; else NONE."""
+    for record in range(len(times)):
+        if kinds[record] == EVENT and (
+            name_lengths[record] < 0
+            or stages[record] > STAGE_MASK
+            or not -most <= times[record] <= most
+        ):
+            return record
+    return NONE
+
+
+@kernel
+def touch(store: Store, users: NDArray[np.int32]) -> int:
+    """Read what the records of a batch will need first.
+
+    Waits for memory overlap here, where no step depends on the one before. The value returned is
+    of no use; it keeps the reads from being optimised away.
+    """
+    touched = 0
+    for user in users:
+        if user >= 0:
+            newest = store.users[user].newest
+            if newest >= 0:
+                touched += store.pieces[newest].first
+    return touched
 
 
 @njit(cache=True, nogil=True)
@@ -200,7 +245,7 @@ def take_idle(store: Store) -> NDArray[np.int32]:
     return idle
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def note_idle(store: Store, user: int) -> None:
     entry = store.users[user]
     if entry.next_idle == UNLISTED:
@@ -211,21 +256,23 @@ def note_idle(store: Store, user: int) -> None:
 # -- records and their lists
 
 
-@njit(cache=True, nogil=True)
-def has_room(store: Store, pieces: int) -> bool:
-    """Whether an event that leads to at most so many new pieces fits in."""
+@kernel
+def has_room(store: Store, pieces: int, events: int) -> bool:
+    """Whether an event that leads to so many new pieces, at most, and moves so many events fits."""
     registers = store.registers[0]
     fits = (
         registers.free_pieces + len(store.pieces) - registers.used_pieces >= pieces
         and len(store.deadlines) - registers.deadlines >= pieces
         and registers.free_events + len(store.events) - registers.used_events >= 1
+        and len(store.scratch) >= events
     )
     if not fits:
         registers.wanted_pieces = pieces
+        registers.wanted_events = events
     return fits
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def new_piece(store: Store, user: int) -> int:
     """A record for a piece that was never published, without events or neighbours."""
     registers = store.registers[0]
@@ -251,7 +298,7 @@ def new_piece(store: Store, user: int) -> int:
     return index
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def free_record(store: Store, index: int) -> None:
     registers = store.registers[0]
     piece = store.pieces[index]
@@ -261,7 +308,7 @@ def free_record(store: Store, index: int) -> None:
     registers.free_pieces += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def new_event(store: Store, event: int) -> int:
     registers = store.registers[0]
     slot = np.int64(registers.free_event)
@@ -276,7 +323,7 @@ def new_event(store: Store, event: int) -> int:
     return slot
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def link(store: Store, user: int, older: int, newer: int) -> None:
     """Make two pieces of the user neighbours; either may be NONE."""
     if older >= 0:
@@ -287,7 +334,7 @@ def link(store: Store, user: int, older: int, newer: int) -> None:
         store.users[user].newest = older
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def free_piece(store: Store, index: int) -> None:
     """Free a piece with its events and tombs; note the user when it was the last."""
     registers = store.registers[0]
@@ -310,7 +357,7 @@ def free_piece(store: Store, index: int) -> None:
 # -- deadlines
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def deadline(piece: Any, limits: Limits) -> int:
     """The piece is due once the watermark is beyond this: to be emitted, or else to be freed."""
     closed = (piece.last >> STAGE_BITS) + limits.gap
@@ -319,7 +366,7 @@ def deadline(piece: Any, limits: Limits) -> int:
     return closed + limits.lateness
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def schedule(store: Store, limits: Limits, index: int) -> None:
     """See to it that the heap holds an entry no later than the piece's deadline."""
     piece = store.pieces[index]
@@ -342,7 +389,7 @@ def schedule(store: Store, limits: Limits, index: int) -> None:
     heap[at].piece = index
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def replace_top(store: Store, due: int, index: int) -> None:
     """Replace the heap's first entry, which the new one follows."""
     heap = store.deadlines
@@ -367,16 +414,16 @@ def replace_top(store: Store, due: int, index: int) -> None:
     heap[at].piece = index
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def drop_top(store: Store) -> None:
     registers = store.registers[0]
     registers.deadlines -= 1
     if registers.deadlines > 0:
         final = store.deadlines[registers.deadlines]
-        replace_top(store, final.due, final.piece)
+        replace_top(store, final.due, np.int64(final.piece))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def settle(
     store: Store, limits: Limits, record: int, rows: NDArray[Any], filled: int
 ) -> tuple[int, bool]:
@@ -409,7 +456,7 @@ def settle(
 # -- rows
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_pending(store: Store, tomb: int) -> int:
     pending = 0
     while tomb >= 0:
@@ -418,7 +465,7 @@ def count_pending(store: Store, tomb: int) -> int:
     return pending
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def emit(store: Store, index: int, record: int, rows: NDArray[Any], filled: int) -> int:
     """Write the piece's row, then the retractions of ids that it supersedes, in time order."""
     piece = store.pieces[index]
@@ -460,7 +507,7 @@ def emit(store: Store, index: int, record: int, rows: NDArray[Any], filled: int)
 # -- an event
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fits(limits: Limits, first: int, count: int, event: int) -> bool:
     """Whether the caps let an event follow `count` others in a piece.
 
@@ -472,7 +519,7 @@ def fits(limits: Limits, first: int, count: int, event: int) -> bool:
     return time - started <= limits.max_duration and (count < limits.max_events or time == started)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def accepts(limits: Limits, piece: Any, event: int) -> bool:
     """Whether an event at or after the piece's first goes in without another going out."""
     instant = piece.first >> STAGE_BITS == piece.last >> STAGE_BITS
@@ -480,16 +527,16 @@ def accepts(limits: Limits, piece: Any, event: int) -> bool:
     return not full and fits(limits, piece.first, np.int64(piece.count), event)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def apart(limits: Limits, earlier: int, later: int) -> bool:
     """Whether more than a gap lies between two events."""
     return (later >> STAGE_BITS) - (earlier >> STAGE_BITS) > limits.gap
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def apply(store: Store, limits: Limits, user: int, event: int) -> bool:
     """Bring an accepted event in; return False, with nothing changed, if the store is too small."""
-    if not has_room(store, ONE):
+    if not has_room(store, ONE, ONE):
         return False
     pieces = store.pieces
     newer = NONE
@@ -528,7 +575,7 @@ def apply(store: Store, limits: Limits, user: int, event: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def append(store: Store, index: int, event: int) -> None:
     """Add an event that does not come before the piece's first."""
     slot = new_event(store, event)
@@ -547,65 +594,60 @@ def append(store: Store, index: int, event: int) -> None:
 # -- cutting a chain again
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def recut(store: Store, limits: Limits, user: int, start: int, event: int) -> bool:
     """Bring in an event that changes where pieces begin; False if the store is too small.
 
     Pieces are cut again from `start` on, until the cut falls in with the old one. `event` lies in
     or next to `start`.
     """
-    chain, total = measure(store, limits, start, event)
-    if not has_room(store, chain + 2):
+    pieces, events = measure(store, limits, start, event)
+    if not has_room(store, pieces + 2, events + 2):
         return False
-    events = np.empty(total + 1, np.int64)
-    slots = np.empty(total + 1, np.int32)
-    cuts = np.empty(chain + 2, np.int64)
-    loaded = load(store, start, events, slots, np.int64(0))
-    loaded = insert(store, events, slots, loaded, event)
+    scratch = store.scratch
+    loaded = load(store, start, np.int64(0))
+    loaded = insert(store, loaded, event)
     capped = store.pieces[start].capped
-    reached = start
-    following = next_in_chain(store, limits, start, event)
+    outer = next_in_chain(store, limits, start, event)
     begin = 0
-    n = 0
+    cuts = 0
     while begin < loaded:
-        cuts[n] = begin
-        n += 1
+        scratch[cuts].cut = begin
+        cuts += 1
+        first = scratch[begin].event
         end = begin + 1
         while True:
-            while end < loaded and fits(limits, events[begin], end - begin, events[end]):
+            while end < loaded and fits(limits, first, end - begin, scratch[end].event):
                 end += 1
-            if end < loaded or following == NONE:
+            if end < loaded or outer == NONE:
                 break
-            if not fits(limits, events[begin], end - begin, store.pieces[following].first):
+            if not fits(limits, first, end - begin, store.pieces[outer].first):
                 break
-            loaded = load(store, following, events, slots, loaded)
-            capped |= store.pieces[following].capped
-            reached = following
-            following = next_in_chain(store, limits, reached, event)
+            loaded = load(store, outer, loaded)
+            capped |= store.pieces[outer].capped
+            outer = next_in_chain(store, limits, outer, event)
         begin = end
-    cuts[n] = loaded
-    if following != NONE and not store.pieces[following].capped:
-        store.pieces[following].capped = True
-        store.pieces[following].dirty = True
-        schedule(store, limits, following)
-    capped |= n > 1 or following != NONE
-    reconcile(store, limits, user, start, reached, events, slots, cuts[: n + 1], capped)
+    scratch[cuts].cut = loaded
+    if outer != NONE and not store.pieces[outer].capped:
+        store.pieces[outer].capped = True
+        store.pieces[outer].dirty = True
+        schedule(store, limits, outer)
+    capped |= cuts > 1 or outer != NONE
+    reconcile(store, limits, user, start, cuts, capped)
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def next_in_chain(store: Store, limits: Limits, index: int, event: int) -> int:
     """The piece after this one in its chain, NONE at the end; `event` is about to join the chain."""
     piece = store.pieces[index]
     following = np.int64(piece.newer)
-    if following >= 0 and not apart(
-        limits, max(piece.last, event), store.pieces[following].first
-    ):
+    if following >= 0 and not apart(limits, max(piece.last, event), store.pieces[following].first):
         return following
     return NONE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure(store: Store, limits: Limits, start: int, event: int) -> tuple[int, int]:
     """Pieces and events of the chain from `start` on."""
     pieces = 0
@@ -618,136 +660,112 @@ def measure(store: Store, limits: Limits, start: int, event: int) -> tuple[int, 
     return pieces, events
 
 
-@njit(cache=True, nogil=True)
-def load(
-    store: Store, index: int, events: NDArray[np.int64], slots: NDArray[np.int32], at: int
-) -> int:
-    """Copy a piece's events, sorted, and their slots to position `at`; return the position after."""
+@kernel
+def load(store: Store, index: int, at: int) -> int:
+    """Copy a piece's events, sorted, and their slots to scratch[at:]; return where they end."""
+    scratch = store.scratch
     end = at + store.pieces[index].count
     slot = store.pieces[index].head
     ordered = True
     for i in range(end - 1, at - 1, -1):
-        events[i] = store.events[slot].event
-        slots[i] = slot
-        ordered &= i == end - 1 or events[i] <= events[i + 1]
+        scratch[i].event = store.events[slot].event
+        scratch[i].slot = slot
+        ordered &= i == end - 1 or scratch[i].event <= scratch[i + 1].event
         slot = store.events[slot].next
     if not ordered:
-        sort(events[at:end])
+        sort_events(scratch, at, end)
     return end
 
 
-@njit(cache=True, nogil=True)
-def sort(events: NDArray[np.int64]) -> None:
+@kernel
+def sort_events(scratch: NDArray[Any], begin: int, end: int) -> None:
     """Shell sort with Knuth's gaps: quick on what is nearly sorted, never quadratic."""
     gap = 1
-    while gap < len(events) // 3:
+    while gap < (end - begin) // 3:
         gap = 3 * gap + 1
     while gap > 0:
-        for i in range(gap, len(events)):
-            event = events[i]
+        for i in range(begin + gap, end):
+            event = scratch[i].event
             at = i
-            while at >= gap and events[at - gap] > event:
-                events[at] = events[at - gap]
+            while at - gap >= begin and scratch[at - gap].event > event:
+                scratch[at].event = scratch[at - gap].event
                 at -= gap
-            events[at] = event
+            scratch[at].event = event
         gap //= 3
 
 
-@njit(cache=True, nogil=True)
-def insert(
-    store: Store, events: NDArray[np.int64], slots: NDArray[np.int32], loaded: int, event: int
-) -> int:
+@kernel
+def insert(store: Store, loaded: int, event: int) -> int:
     """Put a new event in its place among the loaded ones; return how many there are now."""
+    scratch = store.scratch
     at = loaded
-    while at > 0 and events[at - 1] > event:
-        events[at] = events[at - 1]
+    while at > 0 and scratch[at - 1].event > event:
+        scratch[at].event = scratch[at - 1].event
         at -= 1
-    events[at] = event
-    slots[loaded] = new_event(store, event)
+    scratch[at].event = event
+    scratch[loaded].slot = new_event(store, event)
     return loaded + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def reconcile(
-    store: Store,
-    limits: Limits,
-    user: int,
-    start: int,
-    reached: int,
-    events: NDArray[np.int64],
-    slots: NDArray[np.int32],
-    cuts: NDArray[np.int64],
-    capped: bool,
+    store: Store, limits: Limits, user: int, start: int, cuts: int, capped: bool
 ) -> None:
-    """Replace the pieces start..reached by those between the cuts.
+    """Replace the pieces from `start` on, whose events are loaded, by those between the cuts.
 
     A piece that starts where an old one, or a tomb, does goes on under its id; the other old ones
     are buried in the piece that covers their start.
     """
-    outer = np.int64(store.pieces[reached].newer)
-    known = list_known(store, start, outer)
+    scratch = store.scratch
     previous = np.int64(store.pieces[start].older)
+    known, outer = list_known(store, start, scratch[cuts].cut - 1)
     k = np.int64(0)
-    for n in range(len(cuts) - 1):
-        started = events[cuts[n]] >> STAGE_BITS
+    for n in range(cuts):
+        started = scratch[scratch[n].cut].event >> STAGE_BITS
         if n > 0:
-            k = bury_until(store, known, k, started, previous)
-        if k < len(known) and store.pieces[known[k]].first >> STAGE_BITS == started:
-            index = np.int64(known[k])
+            k = bury_until(store, k, known, started, previous)
+            schedule(store, limits, previous)
+        if k < known and store.pieces[scratch[k].known].first >> STAGE_BITS == started:
+            index = np.int64(scratch[k].known)
             k += 1
         else:
             index = new_piece(store, user)
         store.pieces[index].tombs = NONE
-        refill(store, index, events, slots, cuts[n], cuts[n + 1], capped)
+        refill(store, index, scratch[n].cut, scratch[n + 1].cut, capped)
         link(store, user, previous, index)
-        if n > 0:
-            schedule(store, limits, previous)
         previous = index
-    bury_until(store, known, k, NEVER, previous)
-    link(store, user, previous, outer)
+    bury_until(store, k, known, NEVER, previous)
     schedule(store, limits, previous)
+    link(store, user, previous, outer)
 
 
-@njit(cache=True, nogil=True)
-def list_known(store: Store, start: int, outer: int) -> NDArray[np.int32]:
-    """The pieces from start to before `outer`, and their tombs, in the order of their starts."""
-    count = 0
+@kernel
+def list_known(store: Store, start: int, events: int) -> tuple[int, int]:
+    """Write the pieces from `start` on that hold so many events, and their tombs, to `known`.
+
+    They come in the order of their starts. Return how many, and the piece after them.
+    """
+    known = 0
     index = start
-    while index != outer:
-        tomb = index
+    while events > 0:
+        events -= store.pieces[index].count
+        store.scratch[known].known = index
+        known += 1
+        tomb = store.pieces[index].tombs
         while tomb >= 0:
-            count += 1
-            tomb = next_known(store, index, tomb)
+            store.scratch[known].known = tomb
+            known += 1
+            tomb = store.pieces[tomb].newer
         index = np.int64(store.pieces[index].newer)
-    known = np.empty(count, np.int32)
-    count = 0
-    index = start
-    while index != outer:
-        tomb = index
-        while tomb >= 0:
-            known[count] = tomb
-            count += 1
-            tomb = next_known(store, index, tomb)
-        index = np.int64(store.pieces[index].newer)
-    return known
+    return known, index
 
 
-@njit(cache=True, nogil=True)
-def next_known(store: Store, piece: int, tomb: int) -> int:
-    """The tomb of the piece after this one; its first, if this is the piece itself."""
-    if tomb == piece:
-        return np.int64(store.pieces[piece].tombs)
-    return np.int64(store.pieces[tomb].newer)
-
-
-@njit(cache=True, nogil=True)
-def bury_until(
-    store: Store, known: NDArray[np.int32], k: int, started: int, owner: int
-) -> int:
-    """Bury known[k:] that start before `started` in the owner; return the next k."""
+@kernel
+def bury_until(store: Store, k: int, known: int, started: int, owner: int) -> int:
+    """Bury the known from k on that start before `started` in the owner; return the next k."""
     last_tomb = NONE
-    while k < len(known) and store.pieces[known[k]].first >> STAGE_BITS < started:
-        index = np.int64(known[k])
+    while k < known and store.pieces[store.scratch[k].known].first >> STAGE_BITS < started:
+        index = np.int64(store.scratch[k].known)
         k += 1
         tomb = store.pieces[index]
         if tomb.revision == 0:
@@ -767,24 +785,20 @@ def bury_until(
     return k
 
 
-@njit(cache=True, nogil=True)
-def refill(
-    store: Store,
-    index: int,
-    events: NDArray[np.int64],
-    slots: NDArray[np.int32],
-    begin: int,
-    end: int,
-    capped: bool,
-) -> None:
-    """Make events[begin:end] the content of the piece."""
+@kernel
+def refill(store: Store, index: int, begin: int, end: int, capped: bool) -> None:
+    """Make the loaded events begin..end the content of the piece."""
+    scratch = store.scratch
     stage = 0
+    below = NONE
     for i in range(begin, end):
-        store.events[slots[i]].event = events[i]
-        store.events[slots[i]].next = slots[i - 1] if i > begin else NONE
-        stage = max(stage, events[i] & STAGE_MASK)
+        slot = scratch[i].slot
+        store.events[slot].event = scratch[i].event
+        store.events[slot].next = below
+        below = np.int64(slot)
+        stage = max(stage, scratch[i].event & STAGE_MASK)
     piece = store.pieces[index]
-    last = events[end - 1]
+    last = scratch[end - 1].event
     if (
         piece.count != end - begin
         or piece.last >> STAGE_BITS != last >> STAGE_BITS
@@ -792,10 +806,10 @@ def refill(
         or piece.capped != capped
     ):
         piece.dirty = True
-    piece.first = events[begin]
+    piece.first = scratch[begin].event
     piece.last = last
-    piece.head = slots[end - 1]
-    piece.tail = slots[begin]
+    piece.head = scratch[end - 1].slot
+    piece.tail = scratch[begin].slot
     piece.count = end - begin
     piece.stage = stage
     piece.capped = capped

@@ -1,4 +1,4 @@
-"""Tumbling windows: count and sum per key in [k size, (k + 1) size), revised while late events may come."""
+"""Tumbling windows [k size, (k + 1) size): count and sum per key, revised by late events."""
 
 import heapq
 from collections.abc import Sequence

@@ -180,7 +180,7 @@ class SlidingWindows:
             self._entities = unused
             self._named = np.pad(self._named, (0, 2 * room - self._named.size))
         most = max((names.room for names in self._other_names), default=0)
-        if most > self._references.count.shape[1]:
+        if most > self._references.held.shape[1]:
             self._references = _grown_references(self._references, 2 * most)
 
     def _sweep(self, floor: int, budget: int) -> None:
@@ -205,7 +205,7 @@ class SlidingWindows:
         idle = references.idle[m, : references.idle_length[m]]
         if idle.size <= max(_KEEP_IDLE, len(names) // 2):
             return
-        names.forget(idle[references.count[m, idle] == 0].tolist())
+        names.forget(idle[references.held[m, idle] == 0].tolist())
         references.is_idle[m, idle] = False
         references.idle_length[m] = 0
 
@@ -320,7 +320,7 @@ def _new_entities(room: int, windows: int, others: int) -> NDArray[np.int32]:
 
 def _new_references(room: int, others: int) -> kernel.References:
     return kernel.References(
-        count=np.zeros((others, room), np.int32),
+        held=np.zeros((others, room), np.int32),
         idle=np.zeros((others, room), np.int32),
         is_idle=np.zeros((others, room), np.bool_),
         idle_length=np.zeros(others, np.int64),
@@ -328,8 +328,8 @@ def _new_references(room: int, others: int) -> kernel.References:
 
 
 def _grown_references(references: kernel.References, room: int) -> kernel.References:
-    used = references.count.shape[1]
-    grown = _new_references(room, len(references.count))
+    used = references.held.shape[1]
+    grown = _new_references(room, len(references.held))
     for new, old in zip(grown[:3], references[:3], strict=True):
         new[:, :used] = old
     return grown._replace(idle_length=references.idle_length)

@@ -44,7 +44,7 @@ class Pool(NamedTuple):
 class References(NamedTuple):
     """How many retained events name an other; an id that nobody names is put into `idle`."""
 
-    count: NDArray[np.int32]  # [M, K]
+    held: NDArray[np.int32]  # [M, K]
     idle: NDArray[np.int32]  # [M, K]
     is_idle: NDArray[np.bool_]  # [M, K]
     idle_length: NDArray[np.int64]  # [M]
@@ -92,7 +92,7 @@ def make_room(pool: Pool, entity: NDArray[np.int32]) -> bool:
     fitting = 0
     while SMALLEST_SLAB << fitting < live + max(live >> 1, 1):
         fitting += 1
-    old = np.int64(entity[BASE]) * SMALLEST_SLAB
+    old = int(entity[BASE]) * SMALLEST_SLAB
     new = old
     if fitting != size:
         new = allocate(pool, fitting)
@@ -115,7 +115,7 @@ def make_room(pool: Pool, entity: NDArray[np.int32]) -> bool:
 @njit(cache=True, nogil=True)
 def move_events(pool: Pool, source: int, target: int, live: int, shift: int) -> None:
     """Copy `live` events to the front of a slab; their links lose `shift` positions."""
-    paid = pool.events[source - 1, TOTAL] if shift > 0 else np.int64(0)
+    paid = int(pool.events[source - 1, TOTAL]) if shift > 0 else 0
     for j in range(live):
         pool.events[target + j, TIME] = pool.events[source + j, TIME]
         pool.events[target + j, TOTAL] = pool.events[source + j, TOTAL] - paid
@@ -136,7 +136,7 @@ def value_at(events: NDArray[np.int64], base: int, position: int) -> int:
 def highest(events: NDArray[np.int64], base: int, lo: int, hi: int) -> int:
     """Position of the last maximum in lo <= p < hi; NONE if there is none."""
     best = NONE
-    most = np.int64(0)
+    most = 0
     for p in range(lo, hi):
         value = value_at(events, base, p)
         if best == NONE or value >= most:
@@ -147,7 +147,7 @@ def highest(events: NDArray[np.int64], base: int, lo: int, hi: int) -> int:
 @njit(cache=True, nogil=True)
 def let_go(references: References, m: int, name: int) -> None:
     """Put an id on the idle list, once, when no event names it."""
-    if name != NONE and references.count[m, name] == 0 and not references.is_idle[m, name]:
+    if name != NONE and references.held[m, name] == 0 and not references.is_idle[m, name]:
         references.is_idle[m, name] = True
         references.idle[m, references.idle_length[m]] = name
         references.idle_length[m] += 1
@@ -165,7 +165,7 @@ def leave(pool: Pool, entity: NDArray[np.int32], at: int, event: int) -> None:
 @njit(cache=True, nogil=True)
 def expire(pool: Pool, references: References, entity: NDArray[np.int32], floor: int) -> None:
     """Free the entity's events with time <= floor, and its slab when none is left."""
-    base, end = np.int64(entity[BASE]) * SMALLEST_SLAB, entity[END]
+    base, end = int(entity[BASE]) * SMALLEST_SLAB, entity[END]
     others = len(pool.others)
     p = entity[START]
     while p < end and pool.events[base + p, TIME] <= floor:
@@ -175,7 +175,7 @@ def expire(pool: Pool, references: References, entity: NDArray[np.int32], floor:
         for m in range(others):
             name = pool.others[m, base + p]
             if name != NONE:
-                references.count[m, name] -= 1
+                references.held[m, name] -= 1
                 let_go(references, m, name)
         p += 1
     entity[START] = p
@@ -216,7 +216,7 @@ def shift_up(pool: Pool, base: int, start: int, position: int, end: int, value: 
         pool.events[event + 1, TOTAL] = pool.events[event, TOTAL] + value
         for m in range(len(pool.others)):
             before, after = pool.links[event, 2 * m], pool.links[event, 2 * m + 1]
-            if before > position:
+            if before >= position:
                 before += 1
             elif before >= start:
                 pool.links[base + before, 2 * m + 1] = j + 1
@@ -254,7 +254,7 @@ def link(pool: Pool, base: int, start: int, p: int, end: int, m: int, name: int)
 def insert(pool: Pool, entity: NDArray[np.int32], time: int, value: int) -> int:
     """Put an event at its place in time (there is room) and return its position."""
     events = pool.events
-    base, start, end = np.int64(entity[BASE]) * SMALLEST_SLAB, entity[START], entity[END]
+    base, start, end = int(entity[BASE]) * SMALLEST_SLAB, entity[START], entity[END]
     p = end
     while p > start and events[base + p - 1, TIME] > time:
         p -= 1
@@ -272,13 +272,13 @@ def enter_windows(
 ) -> None:
     """Bring the newest windows up to date with the event just inserted and linked at p."""
     events, others = pool.events, len(pool.others)
-    base, end = np.int64(entity[BASE]) * SMALLEST_SLAB, entity[END]
+    base, end = int(entity[BASE]) * SMALLEST_SLAB, entity[END]
     event = base + p
     newest = events[base + end - 1, TIME]
     for w in range(len(windows)):
         at = WINDOWS + w * (DISTINCT + others)
         lo, peak, until = entity[at + LO], entity[at + PEAK], newest - windows[w]
-        if p < lo or events[event, TIME] <= until:
+        if p < lo:
             entity[at + LO] += 1
             if peak != NONE:
                 entity[at + PEAK] += 1
@@ -300,9 +300,9 @@ def enter_windows(
 @njit(cache=True, nogil=True)
 def distinct_before(pool: Pool, entity: NDArray[np.int32], at: int, m: int, p: int, lo: int) -> int:
     """Distinct others at lo..p, from those of the newest window by moving both its edges back."""
-    base, end = np.int64(entity[BASE]) * SMALLEST_SLAB, entity[END]
+    base, end = int(entity[BASE]) * SMALLEST_SLAB, entity[END]
     edge = entity[at + LO]
-    found = np.int64(0)
+    found = 0
     if edge > p:
         edge = p + 1
     else:
@@ -320,7 +320,7 @@ def distinct_before(pool: Pool, entity: NDArray[np.int32], at: int, m: int, p: i
 @njit(cache=True, nogil=True)
 def highest_before(pool: Pool, entity: NDArray[np.int32], at: int, lo: int, p: int) -> int:
     """Position of a maximum at lo..p; that of the newest window spares most of the search."""
-    base = np.int64(entity[BASE]) * SMALLEST_SLAB
+    base = int(entity[BASE]) * SMALLEST_SLAB
     peak = entity[at + PEAK]
     if not lo <= peak <= p:
         return highest(pool.events, base, lo, p + 1)
@@ -337,11 +337,11 @@ def answer_newest(
 ) -> None:
     """Row i from the newest windows as they stand."""
     others = len(pool.others)
-    base, last = np.int64(entity[BASE]) * SMALLEST_SLAB, entity[END] - 1
+    base, last = int(entity[BASE]) * SMALLEST_SLAB, entity[END] - 1
     for w in range(windows):
         at = WINDOWS + w * (DISTINCT + others)
         lo = entity[at + LO]
-        paid = pool.events[base + lo - 1, TOTAL] if lo > 0 else np.int64(0)
+        paid = pool.events[base + lo - 1, TOTAL] if lo > 0 else 0
         answers[w, 0, i] = last + 1 - lo
         answers[w, 1, i] = pool.events[base + last, TOTAL] - paid
         answers[w, 2, i] = value_at(pool.events, base, entity[at + PEAK])
@@ -360,14 +360,14 @@ def answer_earlier(
 ) -> None:
     """Row i for an event that is not the newest: the windows that end at position p."""
     others = len(pool.others)
-    base, start = np.int64(entity[BASE]) * SMALLEST_SLAB, entity[START]
+    base, start = int(entity[BASE]) * SMALLEST_SLAB, entity[START]
     for w in range(len(windows)):
         at = WINDOWS + w * (DISTINCT + others)
         since = pool.events[base + p, TIME] - windows[w]
         lo = min(entity[at + LO], p)
         while lo > start and pool.events[base + lo - 1, TIME] > since:
             lo -= 1
-        paid = pool.events[base + lo - 1, TOTAL] if lo > 0 else np.int64(0)
+        paid = pool.events[base + lo - 1, TOTAL] if lo > 0 else 0
         answers[w, 0, i] = p + 1 - lo
         answers[w, 1, i] = pool.events[base + p, TOTAL] - paid
         answers[w, 2, i] = value_at(pool.events, base, highest_before(pool, entity, at, lo, p))
@@ -419,7 +419,7 @@ def slide(
         entity = entities[slots[i]]
         start = entity[START]
         if entity[END] > start:
-            first = np.int64(entity[BASE]) * SMALLEST_SLAB + start
+            first = int(entity[BASE]) * SMALLEST_SLAB + start
             if events[first, TIME] <= floors[i]:
                 expire(pool, references, entity, floors[i])
         if times[i] <= floors[i]:
@@ -431,13 +431,13 @@ def slide(
             return i
         p = insert(pool, entity, times[i], values[i])
         start, end = entity[START], entity[END]
-        base = np.int64(entity[BASE]) * SMALLEST_SLAB
+        base = int(entity[BASE]) * SMALLEST_SLAB
         since = times[i] - retention
         for m in range(others.shape[1]):
             name = others[i, m]
             link(pool, base, start, p, end, m, name)
             if name != NONE:
-                references.count[m, name] += 1
+                references.held[m, name] += 1
                 before = pool.links[base + p, 2 * m]
                 answers.seen[m, i] = before >= start and events[base + before, TIME] > since
         enter_windows(pool, entity, p, values[i], windows)
@@ -469,7 +469,7 @@ def sweep(
             continue
         entity = entities[slot]
         if entity[END] > 0:
-            first = np.int64(entity[BASE]) * SMALLEST_SLAB + entity[START]
+            first = int(entity[BASE]) * SMALLEST_SLAB + entity[START]
             if pool.events[first, TIME] <= floor:
                 expire(pool, references, entity, floor)
         if entity[END] == 0:
@@ -490,7 +490,7 @@ def gather(
     """Copy the events of the given entities, in this order, into flat arrays ([M, n] others)."""
     n = 0
     for slot in slots:
-        base = np.int64(entities[slot, BASE]) * SMALLEST_SLAB
+        base = int(entities[slot, BASE]) * SMALLEST_SLAB
         for p in range(entities[slot, START], entities[slot, END]):
             times[n] = pool.events[base + p, TIME]
             values[n] = value_at(pool.events, base, p)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,22 +11,18 @@ from services.publisher.csv_grammar import BLANKS, Cells, separator_of, take_apa
 from services.publisher.errors import PublishError
 from services.publisher.files import Block, Fault, without_mark
 from services.publisher.options import PublishOptions
-from services.publisher.parsed import Parsed, first_undecodable, is_utf8
+from services.publisher.parsed import Parsed, first_escaped, first_undecodable, is_utf8
 from services.publisher.plan import RowPlan, Table
 from services.publisher.tables import TableWriter
 
 _MAX_OPEN_CHARACTERS = 1 << 20
 """A quoted cell that goes on for longer than this is taken for a quote that was never closed."""
 
-_UNDECODABLE = re.compile("[\udc80-\udcff]")
-
 
 class CsvTable:
     """Each row is a record: cells go to the fields the plan says, empty ones are left out."""
 
-    def __init__(
-        self, contract: Contract, options: PublishOptions, file: str, head: bytes
-    ) -> None:
+    def __init__(self, contract: Contract, options: PublishOptions, file: str, head: bytes) -> None:
         header, self._header_lines = _header(file, head)
         self._separator = separator_of(header)
         columns = _columns(file, self._header_lines, take_apart(header, self._separator))
@@ -56,7 +51,7 @@ class CsvTable:
             start = take_apart(record, self._separator).starts[column]
             return _place(rows.lines[row], record, start)
 
-        parsed = writer.write(rows.cells, locate)
+        parsed = writer.write(list(zip(*rows.cells, strict=True)), locate)
         parsed.faults = sorted([*rows.faults, *parsed.faults], key=lambda fault: fault.line)
         parsed.blank = rows.blank
         return parsed
@@ -67,9 +62,9 @@ class CsvTable:
         for line, record, cells in zip(rows.lines, rows.records, rows.cells, strict=True):
             if not record or record.isspace():
                 sound.blank += 1
-            elif bad := _UNDECODABLE.search(record):
-                reason = f"byte 0x{ord(bad[0]) - 0xDC00:02x} is not UTF-8"
-                sound.faults.append(Fault(*_place(line, record, bad.start()), reason))
+            elif undecodable := first_escaped(record):
+                column, reason = undecodable
+                sound.faults.append(Fault(*_place(line, record, column - 1), reason))
             elif len(cells) == self._width:
                 sound.add(line, record, cells)
             else:
@@ -214,7 +209,9 @@ def _header(file: str, head: bytes) -> tuple[str, int]:
 def _columns(file: str, line: int, header: Cells) -> list[str]:
     """The columns' names; one without a name is called by its number."""
     if header.open_at is not None:
-        raise PublishError(f"{file}:{line}:{header.open_at + 1}: a quote of the header is not closed")
+        raise PublishError(
+            f"{file}:{line}:{header.open_at + 1}: a quote of the header is not closed"
+        )
     if header.fault is not None:
         position, reason = header.fault
         raise PublishError(f"{file}:{line}:{position + 1}: the header: {reason}")

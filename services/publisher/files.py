@@ -28,13 +28,15 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines: `data` without the last line's end, beginning at line `first_line` (from 1).
+    """Whole lines, beginning at line `first_line` (from 1): `data` without the last line's end.
 
-    `cut` says that the last line ended with the file and not with a line end.
+    `lines` is the same in pieces; a carriage return before a line end is still there. `cut` says
+    that the last line ended with the file and not with a line end.
     """
 
     first_line: int
     data: bytes
+    lines: list[bytes]
     cut: bool = False
 
 
@@ -208,25 +210,26 @@ def line_blocks(chunks: Iterable[bytes]) -> Iterator[Block | Fault]:
             if end < 0:
                 rest = data[: MAX_RECORD_BYTES + 1]
                 continue
-            yield from _block(line, data[:end], cut=False)
-            line += data.count(b"\n", 0, end + 1)
             rest = data[end + 1 :]
+            data = data[:end]
+            lines = data.split(b"\n")
+            yield from _block(line, data, lines, cut=False)
+            line += len(lines)
     except _Damaged as damage:
         yield Fault(line, 1, str(damage))
         return
     if rest:
-        yield from _block(line, rest, cut=True)
+        yield from _block(line, rest, [rest], cut=True)
 
 
-def _block(line: int, data: bytes, cut: bool) -> Iterator[Block | Fault]:
+def _block(line: int, data: bytes, lines: list[bytes], cut: bool) -> Iterator[Block | Fault]:
     """Only the first line can be too long: no chunk is as long as a record may be."""
-    first, newline, others = data.partition(b"\n") if len(data) > MAX_RECORD_BYTES else (b"", b"", b"")
-    if len(first) <= MAX_RECORD_BYTES:
-        yield Block(line, data, cut)
+    if len(lines[0]) <= MAX_RECORD_BYTES:
+        yield Block(line, data, lines, cut)
         return
     yield Fault(line, 1, f"the line is longer than {MAX_RECORD_BYTES:,} bytes")
-    if newline:
-        yield Block(line + 1, others, cut)
+    if len(lines) > 1:
+        yield Block(line + 1, data[len(lines[0]) + 1 :], lines[1:], cut)
 
 
 def _marked_off(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,45 +11,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-_FILTER_BYTES = 1 << 26
-_FILTER_BITS_MASK = _FILTER_BYTES * 8 - 1
-_SECOND_PROBE_SHIFT = 32
+import numpy as np
+from numba import njit
+
+_DIGEST_BYTES = 16
+_FILTER_BITS = np.uint64(1 << 29)
 
 
 class DerivedIds:
-    """Gives ids to the records of one file, in order."""
+    """Gives ids to the records of one file, in order. Holds a filter of 64 MB."""
 
     def __init__(self, source: str) -> None:
-        self._hash = blake2b(source.encode() + b"\0", digest_size=16)
-        self._filter = bytearray(_FILTER_BYTES)
-        self._repeats: dict[bytes, int] = {}
+        self._personal = blake2b(source.encode(), digest_size=_DIGEST_BYTES).digest()
+        self._filter = np.zeros(int(_FILTER_BITS) // 8, np.uint8)
+        self._repeats: dict[str, int] = {}
 
-    def next_ids(self, bodies: Sequence[bytes]) -> list[bytes]:
-        """One id for each record, as ASCII."""
-        ids = []
-        for body in bodies:
-            state = self._hash.copy()
-            state.update(body)
-            digest = state.digest()
-            ids.append(digest.hex().encode())
-            if self._maybe_seen(digest):
-                self._repeats[digest] = repeat = self._repeats.get(digest, 0) + 1
-                ids[-1] += b"-%d" % repeat
+    def next_ids(self, bodies: Sequence[bytes]) -> list[str]:
+        """One id for each record."""
+        personal, size = self._personal, _DIGEST_BYTES
+        digests = b"".join(
+            [blake2b(body, digest_size=size, person=personal).digest() for body in bodies]
+        )
+        text = digests.hex()
+        ids = [text[start : start + 2 * size] for start in range(0, len(text), 2 * size)]
+        probes = np.frombuffer(digests, "<u8").reshape(-1, 2)
+        for row in np.flatnonzero(_maybe_seen(self._filter, probes)).tolist():
+            identity = ids[row]
+            self._repeats[identity] = repeat = self._repeats.get(identity, 0) + 1
+            ids[row] = f"{identity}-{repeat}"
         return ids
 
-    def _maybe_seen(self, digest: bytes) -> bool:
-        """Whether both of the record's bits are set; they are afterwards."""
-        number = int.from_bytes(digest[:8], "little")
-        first = number & _FILTER_BITS_MASK
-        second = number >> _SECOND_PROBE_SHIFT & _FILTER_BITS_MASK
-        bits, probes = self._filter, (first, second)
-        seen = all(bits[probe >> 3] >> (probe & 7) & 1 for probe in probes)
-        for probe in probes:
-            bits[probe >> 3] |= 1 << (probe & 7)
-        return seen
+
+@njit(cache=True, nogil=True)
+def _maybe_seen(bits, probes):  # type: ignore[no-untyped-def]
+    """For each row of two hashes whether both their bits were set before; they are afterwards."""
+    seen = np.zeros(len(probes), np.bool_)
+    for row in range(len(probes)):
+        present = True
+        for column in range(2):
+            probe = probes[row, column] % _FILTER_BITS
+            byte, bit = probe >> np.uint64(3), np.uint8(1) << np.uint8(probe & np.uint64(7))
+            present &= (bits[byte] & bit) != 0
+            bits[byte] |= bit
+        seen[row] = present
+    return seen
 
 
-def with_id(body: bytes, field: str, identity: bytes) -> bytes:
-    """The JSON object `body` with the id as its first member."""
-    comma = b"" if body == b"{}" else b","
-    return b'{"%s":"%s"%s%s' % (field.encode(), identity, comma, body[1:])
+def with_ids(bodies: Sequence[bytes], field: str, ids: Sequence[str]) -> list[bytes]:
+    """JSON objects with their ids as the first member."""
+    prefix = f'{{"{field}":"'
+    heads = "\n".join([prefix + identity for identity in ids]).encode().split(b"\n")
+    return [
+        head + (b'",' + body[1:] if len(body) > 2 else b'"}')
+        for head, body in zip(heads, bodies, strict=True)
+    ]

@@ -76,7 +76,9 @@ def _after_value(text: str, position: int, open_brackets: list[str]) -> int:
         open_brackets.pop()
         return position + 1
     if found != ",":
-        raise _Malformed(position, f"expected ',' or '{_CLOSING[opened]}', {_found(text, position)}")
+        raise _Malformed(
+            position, f"expected ',' or '{_CLOSING[opened]}', {_found(text, position)}"
+        )
     position = _skip(text, position + 1)
     if opened == "{":
         position = _name(text, position)

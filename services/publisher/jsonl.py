@@ -14,11 +14,11 @@ from dataflows.contracts import Contract
 from dataflows.contracts.shapes import Array, Map, Object, Shape
 from services.publisher.errors import PublishError, listing, suggestion
 from services.publisher.fields import Fields
-from services.publisher.files import Block, Fault
-from services.publisher.identity import DerivedIds, with_id
+from services.publisher.files import Block, Fault, without_mark
+from services.publisher.identity import DerivedIds, with_ids
 from services.publisher.json_syntax import first_fault
 from services.publisher.options import PublishOptions
-from services.publisher.parsed import Heads, Parsed, is_utf8, split_lines
+from services.publisher.parsed import Heads, Parsed, is_utf8
 from services.publisher.plan import check_nesting, constants
 from services.publisher.values import ABSENT, Column, convert
 
@@ -39,21 +39,27 @@ class JsonLines:
             yield Parsed(faults=[block]) if isinstance(block, Fault) else self._parse(block)
 
     def _parse(self, block: Block) -> Parsed:
-        parsed = Parsed()
-        read, careful = self._heads.read, not is_utf8(block.data)
-        heads = []
-        for number, line in enumerate(split_lines(block.data), block.first_line):
-            try:
-                head = read(line)
-                sound = not careful or is_utf8(line)
-            except (msgspec.DecodeError, RecursionError):
-                head, sound = self._heads.nothing, False
-            if not sound and not _is_json(number, line, parsed):
-                continue
-            heads.append(head)
-            parsed.values.append(line)
+        lines = _without_returns(block)
+        try:
+            heads = list(map(self._heads.read, lines)) if is_utf8(block.data) else None
+        except (msgspec.DecodeError, RecursionError):
+            heads = None
+        parsed = Parsed(values=lines)
+        if heads is None:
+            parsed = Parsed()
+            heads = self._one_by_one(lines, block.first_line, parsed)
         parsed.keys, parsed.times_us = self._heads.columns(heads)
         return parsed
+
+    def _one_by_one(self, lines: Sequence[bytes], first_line: int, parsed: Parsed) -> list[Any]:
+        """The heads of the lines that are JSON, which go to `parsed`, as do the others' faults."""
+        heads = []
+        for number, line in enumerate(lines, first_line):
+            head = self._heads.read_any(line) if is_utf8(line) else None
+            if head is not None or _is_json(number, line, parsed):
+                heads.append(head or self._heads.nothing)
+                parsed.values.append(line)
+        return heads
 
 
 class MappedJsonLines:
@@ -63,9 +69,7 @@ class MappedJsonLines:
     (no object, half a surrogate pair) is published as it stands; ingest tells what is wrong.
     """
 
-    def __init__(
-        self, contract: Contract, options: PublishOptions, file: str, head: bytes
-    ) -> None:
+    def __init__(self, contract: Contract, options: PublishOptions, file: str, head: bytes) -> None:
         fields = Fields(contract)
         self._contract = contract
         self._moves = [
@@ -89,7 +93,7 @@ class MappedJsonLines:
     def _parse(self, block: Block, ids: DerivedIds) -> Parsed:
         parsed = Parsed()
         lines: list[tuple[int, bytes, _Row | None]] = []
-        for number, line in enumerate(split_lines(block.data), block.first_line):
+        for number, line in enumerate(_without_returns(block), block.first_line):
             row = _members(line)
             if row is not None or _is_json(number, line, parsed):
                 lines.append((number, line, row))
@@ -106,7 +110,7 @@ class MappedJsonLines:
             else:
                 parsed.values.append(self._encoded(row, ids))
         parsed.faults.sort(key=lambda fault: fault.line)
-        heads = [self._head(value) for value in parsed.values if value is not None]
+        heads = [self._heads.read_any(value) or self._heads.nothing for value in parsed.values]
         parsed.keys, parsed.times_us = self._heads.columns(heads)
         return parsed
 
@@ -117,7 +121,9 @@ class MappedJsonLines:
         for index, row in enumerate(rows):
             for name in {move.column for move in self._moves}:
                 _remove(row, _path(row, name))
-            filled = [(m.members, c.values[index]) for m, c in zip(self._moves, columns, strict=True)]
+            filled = [
+                (m.members, c.values[index]) for m, c in zip(self._moves, columns, strict=True)
+            ]
             fixed = [(tuple(path.split(".")), c.values[0]) for path, c in self._constants.items()]
             for members, value in [*filled, *fixed]:
                 if value is not ABSENT and not _put(row, members, value):
@@ -150,13 +156,13 @@ class MappedJsonLines:
         body = _ENCODE(row)
         if not self._derives_id or self._contract.dedup_key in row:
             return body
-        return with_id(body, self._contract.dedup_key, ids.next_ids([body])[0])
+        return with_ids([body], self._contract.dedup_key, ids.next_ids([body]))[0]
 
-    def _head(self, value: bytes) -> Any:
-        try:
-            return self._heads.read(value)
-        except (msgspec.DecodeError, RecursionError):
-            return self._heads.nothing
+
+def _without_returns(block: Block) -> list[bytes]:
+    if b"\r" not in block.data:
+        return block.lines
+    return [line.removesuffix(b"\r") for line in block.lines]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +251,7 @@ def _place(line: bytes, column: str) -> int:
 
 def _check_columns(moves: Sequence[_Move], file: str, head: bytes) -> None:
     """Refuse a --map whose column none of the first records has."""
-    rows = [row for row in map(_members, split_lines(head)) if row is not None]
+    rows = [row for row in map(_members, without_mark(head).split(b"\n")) if row is not None]
     names = dict.fromkeys(name for row in rows for name in row)
     for move in moves:
         if rows and not any(_find(row, _path(row, move.column)) for row in rows):

@@ -38,7 +38,8 @@ class PublishOptions:
     `format` None goes by each file's name. `mapping` is field -> column, `constants` field -> text.
     `order` None means by event time for tables and server logs, as they lie for JSON lines, and for
     anything read from a pipe. Event times after `not_after_us` (arrival + max_future, microseconds)
-    are left out of the report's last event time: ingest refuses those events.
+    are left out of the report's last event time: ingest refuses those events. `late_after_us`
+    (bound + lateness, microseconds) tells how far behind an event is too late for the stream.
     """
 
     format: Format | None = None
@@ -49,6 +50,7 @@ class PublishOptions:
     dry_run: bool = False
     order: Order | None = None
     not_after_us: int | None = None
+    late_after_us: int | None = None
 
     def format_of(self, name: str) -> Format:
         """The format of the file `name`: as asked for, else by its suffix, else JSON lines."""
@@ -67,6 +69,7 @@ def parse_options(
     dry_run: bool = False,
     order: str | None = None,
     not_after_us: int | None = None,
+    late_after_us: int | None = None,
 ) -> PublishOptions:
     """The options as typed on a command line (`field=column`, `field=value`).
 
@@ -94,6 +97,7 @@ def parse_options(
         dry_run=dry_run,
         order=None if order is None else Order(_choice("--order", order, Order)),
         not_after_us=not_after_us,
+        late_after_us=late_after_us,
     )
 
 

@@ -5,10 +5,11 @@ Records without a usable time stay behind the one they followed; equal times kee
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from heapq import merge
 from operator import itemgetter
+from tempfile import TemporaryFile
 from typing import IO
 
 import msgspec
@@ -21,7 +22,7 @@ _RUN_BYTES = 128 * 1024 * 1024
 _CHUNK_RECORDS = 1_000
 _RECORD_OVERHEAD_BYTES = 200
 
-_Record = tuple[int, int, int, bytes | None, bytes | None]
+_Record = tuple[int, int, int, bytes | None, bytes]
 """(place in order, number, event time, key, value); the number makes it unique."""
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -38,6 +39,7 @@ class TimeOrder:
         self._run_bytes = run_bytes
         self._held: list[_Record] = []
         self._held_bytes = 0
+        self._files = ExitStack()
         self._runs: list[IO[bytes]] = []
         self._count = 0
         self._newest = UNTIMED
@@ -55,9 +57,7 @@ class TimeOrder:
         self._held += zip(
             places.tolist(), numbers, times.tolist(), parsed.keys, parsed.values, strict=True
         )
-        self._held_bytes += sum(
-            len(value or b"") + _RECORD_OVERHEAD_BYTES for value in parsed.values
-        )
+        self._held_bytes += sum(map(len, parsed.values)) + _RECORD_OVERHEAD_BYTES * len(times)
         if self._held_bytes > self._run_bytes:
             self._spill()
 
@@ -74,13 +74,13 @@ class TimeOrder:
                 chunk = []
         if chunk:
             yield _parsed(chunk)
-        for run in self._runs:
-            run.close()
+        self._files.close()
         self._runs, self._held, self._held_bytes = [], [], 0
 
     def _spill(self) -> None:
         self._held.sort(key=itemgetter(0, 1))
-        run = tempfile.TemporaryFile(prefix="tidegate-publish-")
+        # Closed together, when everything has been given back.
+        run = self._files.enter_context(TemporaryFile(prefix="tidegate-publish-"))  # noqa: SIM115
         self._runs.append(run)
         for start in range(0, len(self._held), _CHUNK_RECORDS):
             chunk = _ENCODER.encode(self._held[start : start + _CHUNK_RECORDS])

@@ -52,12 +52,12 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """n rows as JSON objects; None, and (column, reason) in `faults`, where a cell does not fit.
+    """n rows as JSON objects. A key is None where its cell is empty, a time UNTIMED.
 
-    A key is None where its cell is empty; a time is UNTIMED where there is none.
+    `faults` has (column, reason) by row where a cell does not fit; such a row's record lacks it.
     """
 
-    bodies: list[bytes | None]
+    bodies: list[bytes]
     keys: list[bytes | None]
     times_us: NDArray[np.int64]
     faults: dict[int, tuple[int, str]]
@@ -100,9 +100,7 @@ class RowPlan:
         filled += [_repeated(constant, rows) for constant in self._constants.values()]
         faults = self._faults(filled)
         lines = _ENCODER.encode_lines(self._members.rows([column.values for column in filled]))
-        bodies: list[bytes | None] = [*lines.split(b"\n")[:-1]]
-        for row in faults:
-            bodies[row] = None
+        bodies = lines.split(b"\n")[:-1]
         paths = [*(binding.path for binding in self._bindings), *self._constants]
         by_path = dict(zip(paths, filled, strict=True))
         return Encoded(bodies, self._keys(by_path, rows), self._times(by_path, rows), faults)
@@ -130,7 +128,7 @@ class RowPlan:
 
 
 class _Members:
-    """Rows as structs that encode to JSON objects: nested as the names say, absent ones left out."""
+    """Rows as structs that encode to JSON objects, nested as the names say."""
 
     def __init__(self, names: Sequence[tuple[str, ...]]) -> None:
         grouped: dict[str, list[int]] = {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dataflows.contracts.timestamps import format_timestamps
 from services.publisher.files import Fault
+from services.publisher.options import PublishOptions
+from services.publisher.parsed import Parsed
 from services.publisher.times import UNTIMED
 
 KEPT_LINES = 20
@@ -49,7 +51,8 @@ class PublishReport:
     something is odd about them. `unkeyed` and `untimed` records have no usable key or event time
     and `future` ones lie beyond what ingest accepts: they are published, and ingest dead-letters
     them. `first_us` and `last_us` are the range of the other records' event times; `behind_us` is
-    how far an event lay behind the newest before it, at most.
+    how far an event lay behind the newest before it, at most, and `too_late` counts those that are
+    too far behind for the stream.
     """
 
     source: str
@@ -67,6 +70,7 @@ class PublishReport:
     first_us: int | None = None
     last_us: int | None = None
     behind_us: int = 0
+    too_late: int = 0
     hint: str | None = None
     bad_lines: list[BadLine] = field(default_factory=list)
     odd_lines: list[BadLine] = field(default_factory=list)
@@ -83,28 +87,26 @@ class PublishReport:
             self.noted += 1
             _keep(self.odd_lines, file, fault)
 
-    def accept(
-        self,
-        keys: list[bytes | None],
-        values: list[bytes | None],
-        times_us: NDArray[np.int64],
-        not_after_us: int | None,
-    ) -> None:
-        """Count a batch in the order of its publication."""
+    def accept(self, batch: Parsed, options: PublishOptions) -> None:
+        """Count a batch; batches come in the order of their publication."""
+        keys, values, times_us = batch.keys, batch.values, batch.times_us
         self.accepted += len(values)
-        self.bytes += sum(len(value or b"") for value in values)
+        self.bytes += sum(map(len, values))
         self.unkeyed += keys.count(None)
         timed = times_us[times_us != UNTIMED]
         self.untimed += len(values) - len(timed)
-        if not_after_us is not None:
-            possible = timed[timed <= not_after_us]
+        if options.not_after_us is not None:
+            possible = timed[timed <= options.not_after_us]
             self.future += len(timed) - len(possible)
             timed = possible
         if len(timed) == 0:
             return
         before = UNTIMED if self.last_us is None else self.last_us
         newest = np.maximum.accumulate(np.maximum(timed, before))
-        self.behind_us = max(self.behind_us, int((newest - timed).max()))
+        behind = newest - timed
+        self.behind_us = max(self.behind_us, int(behind.max()))
+        if options.late_after_us is not None:
+            self.too_late += int(np.count_nonzero(behind > options.late_after_us))
         earliest = int(timed.min())
         self.first_us = earliest if self.first_us is None else min(self.first_us, earliest)
         self.last_us = int(newest[-1])
@@ -131,6 +133,11 @@ class PublishReport:
         ):
             if count:
                 lines.append(f"{_count(count, 'record')} {lack}: see dlq.{self.source}")
+        if self.too_late:
+            lines.append(
+                f"{_count(self.too_late, 'record')} too late for the stream, by up to"
+                f" {timedelta(microseconds=self.behind_us)}: --order time publishes by event time"
+            )
         if self.hint:
             lines.append(self.hint)
         return lines
@@ -154,6 +161,7 @@ class PublishReport:
             "first_event_time": first,
             "last_event_time": last,
             "behind_seconds": self.behind_us / 1_000_000,
+            "too_late": self.too_late,
             "bad_lines": [_as_json(line) for line in self.bad_lines],
             "odd_lines": [_as_json(line) for line in self.odd_lines],
         }

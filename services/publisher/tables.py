@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from dataflows.contracts import Contract
 from services.publisher.files import Fault
-from services.publisher.identity import DerivedIds, with_id
+from services.publisher.identity import DerivedIds, with_ids
 from services.publisher.parsed import Parsed
 from services.publisher.plan import RowPlan
 
@@ -22,23 +22,20 @@ class TableWriter:
         self._dedup_key = contract.dedup_key
         self._ids = DerivedIds(contract.source) if plan.derives_id else None
 
-    def write(self, rows: Sequence[Sequence[str]], locate: Locate) -> Parsed:
-        """n rows, each with all of the table's columns."""
-        if not rows:
+    def write(self, columns: Sequence[Sequence[str]], locate: Locate) -> Parsed:
+        """n rows, as the table's columns of n cells each; no columns at all are no rows."""
+        if not columns:
             return Parsed()
-        encoded = self._plan.encode(list(zip(*rows, strict=True)))
+        encoded = self._plan.encode(columns)
         parsed = Parsed(encoded.keys, encoded.bodies, encoded.times_us)
         if encoded.faults:
-            sound = [row for row, body in enumerate(encoded.bodies) if body is not None]
+            sound = [row for row in range(len(encoded.bodies)) if row not in encoded.faults]
             parsed.keys = [encoded.keys[row] for row in sound]
             parsed.values = [encoded.bodies[row] for row in sound]
             parsed.times_us = encoded.times_us[sound]
             for row, (column, reason) in sorted(encoded.faults.items()):
                 parsed.faults.append(Fault(*locate(row, column), reason))
         if self._ids is not None:
-            bodies = [body for body in parsed.values if body is not None]
-            ids = self._ids.next_ids(bodies)
-            parsed.values = [
-                with_id(body, self._dedup_key, each) for body, each in zip(bodies, ids, strict=True)
-            ]
+            ids = self._ids.next_ids(parsed.values)
+            parsed.values = with_ids(parsed.values, self._dedup_key, ids)
         return parsed

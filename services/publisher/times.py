@@ -37,7 +37,7 @@ _AMBIGUOUS = {8: "%Y%m%d", 10: EPOCH_SECONDS, 14: "%Y%m%d%H%M%S"}
 def read_times(
     cells: Sequence[str], timestamp_format: str | None
 ) -> tuple[NDArray[np.int64], dict[int, str]]:
-    """(int64[n] microseconds, reasons by row) of n cells; UNTIMED where a cell is empty or at fault.
+    """(int64[n] microseconds, reasons by row) of n cells; UNTIMED where there is none.
 
     Without a format: RFC 3339, epoch milliseconds, an ISO date, or an ISO date and time that is UTC
     unless it names an offset. With one, only that: strptime's, or %s for epoch seconds; UTC unless
@@ -88,15 +88,16 @@ def _by_format(
     cells: Sequence[str], timestamp_format: str
 ) -> tuple[NDArray[np.int64], dict[int, str]]:
     read = _reader(timestamp_format)
-    us = np.full(len(cells), UNTIMED, np.int64)
-    faults: dict[int, str] = {}
-    for row, cell in enumerate(cells):
-        if cell and not cell.isspace():
-            instant = read(cell)
-            if instant is None:
-                faults[row] = f"{shortened(cell)} is not a time written as {timestamp_format}"
-            else:
-                us[row] = instant
+    instants = {cell: read(cell) for cell in set(cells) if cell and not cell.isspace()}
+    us = np.array(
+        [UNTIMED if each is None else each for each in map(instants.get, cells)], np.int64
+    )
+    unread = {cell for cell, instant in instants.items() if instant is None}
+    faults = {
+        row: f"{shortened(cell)} is not a time written as {timestamp_format}"
+        for row, cell in enumerate(cells if unread else ())
+        if cell in unread
+    }
     return us, faults
 
 

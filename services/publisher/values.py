@@ -35,7 +35,8 @@ _MONEY = re.compile(r"[0-9]{1,12}\.[0-9]{2}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _WHOLE = re.compile(r"([+-]?[0-9]{1,18})(?:\.0*)?")
 _CENT = Decimal("0.01")
-_MAX_DIGITS = 20
+_MAX_AMOUNT_DIGITS = 20
+_MAX_INTEGER_DIGITS = 18  # always fits 64 bits
 _TRUTH = {
     **dict.fromkeys(("true", "t", "yes", "y", "1"), True),
     **dict.fromkeys(("false", "f", "no", "n", "0"), False),
@@ -66,7 +67,7 @@ def convert(shape: Shape, cells: Sequence[str], timestamp_format: str | None = N
         case Money():
             return _each(cells, _money)
         case Integer():
-            return _each(cells, _integer)
+            return _integers(cells)
         case Number():
             return _each(cells, _number)
         case Boolean():
@@ -112,12 +113,19 @@ def _money(cell: str) -> str:
         amount = Decimal(text)
     except InvalidOperation as error:  # an exponent beyond the decimal type
         raise _Unfit(f"{shortened(cell)} is not an amount") from error
-    if amount.adjusted() > _MAX_DIGITS:
+    if amount.adjusted() > _MAX_AMOUNT_DIGITS:
         raise _Unfit(f"{shortened(cell)} is too large for an amount")
     cents = amount.quantize(_CENT)
     if cents != amount:
         raise _Unfit(f"{shortened(cell)} has more than two decimals: amounts are never rounded")
     return f"{cents:f}"
+
+
+def _integers(cells: Sequence[str]) -> Column:
+    joined = "".join(cells)
+    if joined.isascii() and joined.isdigit() and max(map(len, cells)) <= _MAX_INTEGER_DIGITS:
+        return Column([int(cell) if cell else ABSENT for cell in cells])
+    return _each(cells, _integer)
 
 
 def _integer(cell: str) -> int:

@@ -22,7 +22,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """Records that ingest gave one fate, and how many the simulator injected, where that is known."""
+    """Records that ingest gave one fate, and how many were injected, where that is known."""
 
     fate: str
     counted: int
@@ -92,8 +92,8 @@ def check_all(
         against_truth = [
             ("ingest: all records, against those injected", total, read),
             *(
-                (f"ingest: {tally.fate}, against those injected", tally.injected or 0, tally.counted)
-                for tally in ingested
+                (f"ingest: {of.fate}, against those injected", of.injected or 0, of.counted)
+                for of in ingested
             ),
             *_of_sources(truth, lake),
         ]
@@ -120,8 +120,8 @@ def _of_sources(truth: GroundTruth, lake: LakeCounts) -> Iterator[_Comparison]:
 
 def _of_flows(totals: Sequence[FlowTotals]) -> Iterator[_Comparison]:
     for total in totals:
-        accounted = total.records_in - total.difference
-        yield f"{total.flow}: records in, against the sum of their fates", total.records_in, accounted
+        fates = total.records_in - total.difference
+        yield f"{total.flow}: records in, against their fates", total.records_in, fates
         yield f"{total.flow}: records not read yet", 0, total.lag_records
 
 
@@ -152,10 +152,10 @@ def _of_lake(totals: Sequence[FlowTotals], lake: LakeCounts) -> Iterator[_Compar
         yield "features: records in, against timely payments in the lake", payments, requests
     if "score" in flows:
         scored = fate("score", "good", "late")
-        yield "lake: scores, against score", scored, lake.derived["scores"]
+        yield "lake: scores, against score", scored, lake.derived.get("scores", 0)
     if "load" in flows:
         failed = sum(total.failed for total in totals if total.flow != "load")
-        dead_letters = lake.derived["dead_letters"]
+        dead_letters = lake.derived.get("dead_letters", 0)
         yield "lake: dead letters, against all flows' failed", failed, dead_letters
         yield "lake: all rows, against load", flows["load"].good, lake.rows
     yield "lake: alerts that are there twice", 0, lake.repeated_alerts

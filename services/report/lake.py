@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from dataflows.connectors.lake import lake_files
 
-# What the flows derive; every other table holds the events of a source.
-DERIVED = {
+# Derived tables, which may be missing.
+_DERIVED = {
     "sessions": "session_id VARCHAR, user_id VARCHAR, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ,"
     " event_count BIGINT, funnel_stage VARCHAR, capped BOOLEAN, revision BIGINT,"
     " superseded_by VARCHAR",
@@ -21,16 +22,8 @@ DERIVED = {
     "dead_letters": "reason VARCHAR, message VARCHAR, contract VARCHAR",
     "reprocess_requests": "source VARCHAR, event_date VARCHAR, late_events BIGINT",
 }
-SOURCES = (
-    "clickstream",
-    "transactions",
-    "customer_support",
-    "product_catalog",
-    "customer_profiles",
-    "labels",
-)
 _NO_PAYMENTS = "status VARCHAR, total_amount DECIMAL(18, 2), lateness VARCHAR"
-_FINAL_SESSIONS = """
+_VIEWS = """
     CREATE VIEW last_revisions AS
     SELECT *, date_diff('us', started_at, ended_at) / 1e6 AS seconds
     FROM sessions
@@ -38,34 +31,51 @@ _FINAL_SESSIONS = """
     CREATE VIEW final_sessions AS SELECT * FROM last_revisions WHERE superseded_by IS NULL"""
 
 
-def open_lake(lake: Path) -> duckdb.DuckDBPyConnection:
-    """Views on the lake: one a table, and
+class Lake:
+    """Views on the lake in `root`: one a table, and
 
     events (source, at TIMESTAMP in UTC, lateness): the events of all sources;
-    final_sessions (sessions, seconds): the last revision of each session that was not merged away.
+    last_revisions (sessions, seconds): of each session, merged away or not;
+    final_sessions: those that were not.
 
     Raises:
         LakeError: a table cannot be read.
     """
-    views = duckdb.connect()
-    views.execute("SET TimeZone = 'UTC'")
-    folders = [path.name for path in sorted(lake.glob("[!._]*")) if path.is_dir()]
-    present = [name for name in folders if _create_view(views, lake, name)]
-    for table, columns in {**DERIVED, "transactions": _NO_PAYMENTS}.items():
-        if table not in present:
-            views.execute(f"CREATE TABLE {table} ({columns})")
-    views.execute("CREATE TABLE no_events (source VARCHAR, at TIMESTAMP, lateness VARCHAR)")
-    sources = [_events_of(views, name) for name in present if name not in DERIVED]
-    views.execute("CREATE VIEW events AS " + " UNION ALL ".join(["FROM no_events", *sources]))
-    views.execute(_FINAL_SESSIONS)
-    return views
 
+    def __init__(self, root: Path):
+        self._views = duckdb.connect()
+        self._views.execute("SET TimeZone = 'UTC'")
+        folders = [path.name for path in sorted(root.glob("[!._]*")) if path.is_dir()]
+        present = [table for table in folders if self._add(root, table)]
+        for table, columns in {**_DERIVED, "transactions": _NO_PAYMENTS}.items():
+            if table not in present:
+                self._views.execute(f"CREATE TABLE {table} ({columns})")
+        self._views.execute("CREATE TABLE nothing (source VARCHAR, at TIMESTAMP, lateness VARCHAR)")
+        columns_of = {table: self._views.view(table).columns for table in present}
+        sources = [table for table in present if "lateness" in columns_of[table]]
+        selects = ["FROM nothing", *(_events_of(name, columns_of[name]) for name in sources)]
+        self._views.execute("CREATE VIEW events AS " + " UNION ALL ".join(selects))
+        self._views.execute(_VIEWS)
+        self.derived = [table for table in present if table not in sources]
 
-def _create_view(views: duckdb.DuckDBPyConnection, lake: Path, table: str) -> bool:
-    files = [_literal(path) for path in lake_files(lake, table)]
-    if files:
-        views.read_parquet(files, hive_partitioning=True, union_by_name=True).create_view(table)
-    return bool(files)
+    def _add(self, root: Path, table: str) -> bool:
+        files = [_literal(path) for path in lake_files(root, table)]
+        if files:
+            rows = self._views.read_parquet(files, hive_partitioning=True, union_by_name=True)
+            rows.create_view(table)
+        return bool(files)
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._views.execute(query, values).fetchall()
+
+    def row(self, query: str) -> tuple[Any, ...]:
+        """The only row of the answer."""
+        (row,) = self.rows(query)
+        return row
+
+    def counts(self, query: str, *values: object) -> dict[Any, int]:
+        """The answer of a query for pairs of a name and a count."""
+        return dict(self.rows(query, *values))
 
 
 def _literal(path: Path) -> str:
@@ -73,8 +83,8 @@ def _literal(path: Path) -> str:
     return "".join(f"[{char}]" if char in "[*?" else char for char in str(path))
 
 
-def _events_of(views: duckdb.DuckDBPyConnection, source: str) -> str:
+def _events_of(source: str, columns: list[str]) -> str:
     """A source whose contract calls its event time otherwise is placed by its partition's date."""
-    has_time = "event_timestamp" in views.view(source).columns
+    has_time = "event_timestamp" in columns
     at = "make_timestamp(epoch_us(event_timestamp))" if has_time else "event_date::TIMESTAMP"
     return f"SELECT '{source}' AS source, {at} AS at, lateness FROM \"{source}\""

@@ -5,28 +5,17 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from services.simulator.payloads import Device, Geo
 from services.simulator.rhythm import Floats, Ints, pick
 from services.simulator.settings import DAY_US, SimulationSettings
 from services.simulator.vocabulary import BOT_AGENTS, BROWSERS, CATEGORIES, COUNTRIES
 
 FAVOURITES = 3
 _FIRST_OCTETS = np.array([5, 31, 46, 62, 77, 79, 80, 84, 87, 89, 91, 93, 109, 176, 188, 212])
-
-
-class Device(msgspec.Struct):
-    device_id: str
-    user_agent: str
-    language: str
-
-
-class Geo(msgspec.Struct):
-    country: str
-    city: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +25,6 @@ class Places:
     geos: list[Geo]
     country: Ints
     of_country: list[Ints]
-
-    @property
-    def codes(self) -> list[str]:
-        """The two-letter country code of each place."""
-        return [geo.country for geo in self.geos]
 
 
 @dataclass(frozen=True, slots=True)

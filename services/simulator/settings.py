@@ -66,6 +66,7 @@ class SimulationSettings:
 
     `target_events` counts the records of all sources, faults included, and is met within a few
     per cent. `mix` shares them out; what the others leave goes to the clickstream.
+    `fraud_share` of the transactions are fraudulent, but each kind of fraud happens at least once.
     `partitions` are the raw topics' partition counts (1 for a source not named).
     `published_us` is the latest instant, in microseconds, at which the log will stamp a record:
     timestamps from the future are made to lie beyond it. Default: the end of the last day.

@@ -89,8 +89,8 @@ COUNTRIES = (
     ),
     Country(
         "UA", "uk-UA", "+380", 2, 4,
-        ("Олександр", "Наталія", "Юлія", "Богдан", "Соломія", "Їжакевич"),
-        ("Шевченко", "Коваленко", "Мельник", "Гриценко", "Щербак"),
+        ("Олександр", "Наталія", "Юлія", "Богдан", "Соломія", "Євген"),
+        ("Шевченко", "Коваленко", "Мельник", "Гриценко", "Щербак", "Їжакевич"),
         ("Київ", "Львів", "Одеса"),
         ("вулиця Хрещатик", "проспект Свободи"),
     ),
@@ -252,8 +252,6 @@ EXTERNAL_REFERRERS = (
     ("https://price-radar.example/compare?q=schuhe", 4),
 )
 CAMPAIGNS = ("newsletter-47", "black-week", "retargeting", "influencer-été", "brand-search")
-
-STORES = ("Berlin Mitte", "Hamburg Altona", "Paris Bastille", "Kraków Rynek", "Malmö Central")
 
 AGENTS = 24
 

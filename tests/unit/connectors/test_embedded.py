@@ -359,7 +359,6 @@ class TestNoRoom:
         with pytest.raises(LogError, match="/proc"):
             EmbeddedLog("/proc/tidegate/log.db")
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
     @pytest.mark.parametrize("what", [lambda path: path, lambda path: path.parent])
     def test_a_read_only_file_or_folder_is_refused(
         self, log: EmbeddedLog, path: Path, what: Callable[[Path], Path]
@@ -368,6 +367,8 @@ class TestNoRoom:
         mode = place.stat().st_mode
         place.chmod(0o555)
         try:
+            if os.access(place, os.W_OK):
+                pytest.skip("permissions do not bind root")
             with pytest.raises(LogError, match="cannot be written"):
                 EmbeddedLog(path)
         finally:

@@ -1,7 +1,10 @@
 """TumblingWindows: what is known last equals SQL, revisions count up, batches do not matter."""
 
+from itertools import pairwise
+
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +19,7 @@ Event = tuple[str | None, int, int]  # key, time, value
 events = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "é", None]),
-        st.tuples(st.integers(0, 8), st.integers(0, 40)).map(lambda s: s),
+        st.tuples(st.integers(0, 8), st.integers(0, 40)),
         st.integers(-100, 100),
     ),
     max_size=80,
@@ -61,7 +64,7 @@ def test_batches_and_restores_do_not_matter(
     expected = feed(whole, arrived, marks) + finish(whole)
     windows, got = TumblingWindows(SIZE, LATENESS), []
     edges = sorted({0, len(arrived), *(c for c in cuts if c < len(arrived))})
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         got += feed(windows, arrived[begin:end], marks[begin:end])
         if restore:
             saved = windows.snapshot()
@@ -83,11 +86,13 @@ def test_the_last_revisions_equal_sql(arrived: list[Event]) -> None:
         assert revision == revisions.get((key, start), -1) + 1
         revisions[key, start] = revision
     with duckdb.connect() as sql:
-        sql.execute("CREATE TABLE e (seq INT, key TEXT, t BIGINT, v BIGINT)")
-        if arrived:
-            sql.executemany(
-                "INSERT INTO e VALUES (?, ?, ?, ?)", [(i, *e) for i, e in enumerate(arrived)]
-            )
+        table = {
+            "seq": pa.array(range(len(arrived)), pa.int64()),
+            "key": pa.array([key for key, _, _ in arrived], pa.string()),
+            "t": pa.array([time for _, time, _ in arrived], pa.int64()),
+            "v": pa.array([value for _, _, value in arrived], pa.int64()),
+        }
+        sql.register("e", pa.table(table))
         expected = sql.execute(
             f"""
             SELECT key, t - t % {SIZE} AS start, count(*), sum(v)

@@ -1,0 +1,164 @@
+"""One measurement a function. Each runs in a process of its own and prints one JSON line."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from benchmarks.visits import Visits, encoded, make_visits
+from dataflows.connectors.records import published
+from dataflows.flows.opening import builder, open_shop
+from dataflows.flows.shop import Shop
+from dataflows.runtime.config import load_config
+from dataflows.runtime.slot import run_slot
+
+KERNEL_BATCH = 2_000
+
+
+class Measured(msgspec.Struct, kw_only=True):
+    """What a case saw; `seconds` is CPU time unless the case is about waiting."""
+
+    events: int
+    cpu_seconds: float
+    wall_seconds: float
+    rss_mb: float = 0.0
+    note: str = ""
+
+
+class Stopwatch:
+    """CPU and wall time of this process between start and stop."""
+
+    def __init__(self) -> None:
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def stop(self, events: int, note: str = "") -> Measured:
+        return Measured(
+            events=events,
+            cpu_seconds=time.process_time() - self._cpu,
+            wall_seconds=time.perf_counter() - self._wall,
+            rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            note=note,
+        )
+
+
+def sessions_kernel(users: int, events: int) -> Measured:
+    """The session kernel on columns, without log, JSON and Bytewax."""
+    from dataflows.eventtime.sessions import Sessions, SessionSettings
+
+    sessions = Sessions(
+        SessionSettings(
+            gap_us=1_800_000_000,
+            bound_us=30_000_000,
+            lateness_us=3_600_000_000,
+            max_duration_us=86_400_000_000,
+            max_events=10_000,
+        )
+    )
+    visits = _visits(users, events)
+    names, zeros = visits.names, np.zeros(KERNEL_BATCH, np.uint8)
+    watch = Stopwatch()
+    for first in range(0, events, KERNEL_BATCH):
+        some = visits.times_us[first : first + KERNEL_BATCH]
+        size = len(some)
+        sessions.process(some, names[first : first + KERNEL_BATCH], zeros[:size], zeros[:size])
+    return watch.stop(events)
+
+
+def sessionize(users: int, events: int) -> Measured:
+    """The flow: embedded log -> decode -> sessions -> embedded log, exactly once, snapshots on."""
+    with tempfile.TemporaryDirectory() as directory:
+        shop = _shop(Path(directory))
+        _fill(shop, "events.clickstream", _visits(users, events))
+        _run(shop, "sessionize", "events.clickstream", warm_up=True)
+        watch = Stopwatch()
+        _run(shop, "sessionize", "events.clickstream")
+        return watch.stop(events)
+
+
+def ingest(users: int, events: int) -> Measured:
+    """The flow: embedded log -> decode, validate, lateness, dedup, enrich -> embedded log."""
+    with tempfile.TemporaryDirectory() as directory:
+        shop = _shop(Path(directory))
+        _fill(shop, "raw.clickstream", _visits(users, events))
+        _run(shop, "ingest", "raw.clickstream", warm_up=True)
+        watch = Stopwatch()
+        _run(shop, "ingest", "raw.clickstream")
+        return watch.stop(events)
+
+
+def restart(users: int, events: int) -> Measured:
+    """From the start of a slot to its first poll, with the state of so many users to restore."""
+    with tempfile.TemporaryDirectory() as directory:
+        shop = _shop(Path(directory))
+        _fill(shop, "events.clickstream", _visits(users, events))
+        _run(shop, "sessionize", "events.clickstream")
+        slot = shop.slots("sessionize")[0]
+        slot.stop_at_end = True
+        watch = Stopwatch()
+        run_slot(slot, builder(shop, "sessionize"))
+        return watch.stop(0, note=f"state {slot.stats.state_bytes / 1e6:.0f} MB")
+
+
+def stock_bytewax(users: int, events: int) -> Measured:
+    """Bytewax's own session windows over the same events, from memory, without any durability."""
+    from benchmarks.stock_bytewax import run
+
+    visits = _visits(users, events)
+    values = [value for _, block in encoded(visits) for value in block if value]
+    watch = Stopwatch()
+    sessions = run(values)
+    return watch.stop(events, note=f"{sessions:,} sessions")
+
+
+CASES: dict[str, Callable[[int, int], Measured]] = {
+    case.__name__: case for case in (sessions_kernel, sessionize, ingest, restart, stock_bytewax)
+}
+
+
+def _visits(users: int, events: int) -> Visits:
+    """Two hours: the state of nearly all users stays held."""
+    return make_visits(events, users, span_s=7_200)
+
+
+def _shop(directory: Path) -> Shop:
+    partitions = {"clickstream": 1, "transactions": 1}
+    return open_shop(
+        load_config(None, {}, {"data_dir": str(directory), "partitions": partitions})
+    )
+
+
+def _fill(shop: Shop, topic: str, visits: Visits) -> None:
+    for keys, values in encoded(visits):
+        for first in range(0, len(values), 5_000):
+            part = slice(first, first + 5_000)
+            shop.log.append([published(topic, keys[part], values[part], partition=0)])
+
+
+def _run(shop: Shop, flow: str, topic: str, warm_up: bool = False) -> None:
+    """Runs the flow's slot of `topic` to the end of it; a warm-up runs it on an empty log."""
+    if warm_up:
+        with tempfile.TemporaryDirectory() as directory:
+            small = _shop(Path(directory))
+            _fill(small, topic, make_visits(100, 10, 60))
+            _run(small, flow, topic)
+        return
+    (slot,) = (slot for slot in shop.slots(flow) if slot.topic == topic)
+    slot.stop_at_end = True
+    run_slot(slot, builder(shop, flow))
+
+
+def main() -> None:
+    name, users, events = sys.argv[1:]
+    measured = CASES[name](int(users), int(events))
+    print(msgspec.json.encode(measured).decode())
+
+
+if __name__ == "__main__":
+    main()

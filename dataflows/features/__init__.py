@@ -1,0 +1,1 @@
+"""Rolling features of customers and devices, and the columns that rules read. Pure."""

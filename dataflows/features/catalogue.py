@@ -1,0 +1,136 @@
+"""The features of the shop's customers and devices, and every column that a rule may name.
+
+Two entities mean two hops through the log: customers' features are computed where payments are
+keyed by user, travel with the payment, and devices' features are added where it is keyed by device.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflows.features.columns import Column, ColumnSpec, Kind, Unit, from_list, full
+from dataflows.features.rolling import CENTS, Aggregate, Feature, FeatureSet
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+CUSTOMER = FeatureSet(
+    entity="user_id",
+    features=(
+        Feature(
+            "customer_count_10m", Aggregate.COUNT, 10 * MINUTE_US,
+            "payments of the customer within 10 minutes, this one included",
+        ),
+        Feature(
+            "customer_count_1h", Aggregate.COUNT, HOUR_US,
+            "payments of the customer within 1 hour, this one included",
+        ),
+        Feature(
+            "customer_count_24h", Aggregate.COUNT, DAY_US,
+            "payments of the customer within 24 hours, this one included",
+        ),
+        Feature(
+            "customer_count_30d", Aggregate.COUNT, 30 * DAY_US,
+            "payments of the customer within 30 days, this one included",
+        ),
+        Feature(
+            "customer_amount_1h", Aggregate.SUM, HOUR_US,
+            "what the customer paid within 1 hour, this payment included",
+        ),
+        Feature(
+            "customer_amount_24h", Aggregate.SUM, DAY_US,
+            "what the customer paid within 24 hours, this payment included",
+        ),
+        Feature(
+            "customer_max_amount_30d", Aggregate.MAX, 30 * DAY_US,
+            "the customer's largest payment within 30 days, this one included",
+        ),
+        Feature(
+            "customer_mean_amount_30d", Aggregate.EARLIER_MEAN, 30 * DAY_US,
+            "mean of the customer's earlier payments of 30 days; null without one",
+        ),
+        Feature(
+            "customer_amount_to_mean", Aggregate.RATIO_TO_EARLIER_MEAN, 30 * DAY_US,
+            "this amount over that mean; null with fewer than 3 earlier payments",
+        ),
+        Feature(
+            "customer_seconds_since_previous", Aggregate.SECONDS_SINCE_EARLIER, 30 * DAY_US,
+            "seconds since the customer's previous payment; null if none within 30 days",
+        ),
+        Feature(
+            "customer_distinct_cards_1h", Aggregate.DISTINCT, HOUR_US,
+            "different cards the customer used within 1 hour", of="card_id",
+        ),
+        Feature(
+            "customer_new_device", Aggregate.NEW, 30 * DAY_US,
+            "the customer paid within 30 days, but never from this device; null without a device",
+            of="device_id",
+        ),
+        Feature(
+            "customer_new_shipping_country", Aggregate.NEW, 30 * DAY_US,
+            "the customer paid within 30 days, but never for delivery to this country",
+            of="shipping_country",
+        ),
+    ),
+)  # fmt: skip
+
+DEVICE = FeatureSet(
+    entity="device_id",
+    features=(
+        Feature(
+            "device_count_1h", Aggregate.COUNT, HOUR_US,
+            "payments from the device within 1 hour, this one included",
+        ),
+        Feature(
+            "device_amount_24h", Aggregate.SUM, DAY_US,
+            "what was paid from the device within 24 hours, this payment included",
+        ),
+        Feature(
+            "device_customers_24h", Aggregate.DISTINCT, DAY_US,
+            "different customers who paid from the device within 24 hours", of="user_id",
+        ),
+    ),
+)  # fmt: skip
+
+PAYMENT = (
+    ColumnSpec(
+        "total_amount", Kind.NUMBER, "what is paid, in the currency's main unit", Unit.MONEY
+    ),
+    ColumnSpec("items_count", Kind.NUMBER, "lines of the order", Unit.COUNT),
+    ColumnSpec("hour_of_day", Kind.NUMBER, "hour of the event time, 0..23 UTC", Unit.HOUR),
+    ColumnSpec("currency", Kind.TEXT, "ISO 4217 code"),
+    ColumnSpec("status", Kind.TEXT, "authorized, captured or declined"),
+    ColumnSpec("payment_method", Kind.TEXT, "card, paypal, bank_transfer or gift_card"),
+    ColumnSpec("card_country", Kind.TEXT, "where the card was issued"),
+    ColumnSpec("shipping_country", Kind.TEXT, "where the order is delivered"),
+    ColumnSpec("customer_country", Kind.TEXT, "the country of the customer's profile"),
+    ColumnSpec("customer_segment", Kind.TEXT, "new, regular, loyal or vip, from the profile"),
+)
+
+CATALOGUE: dict[str, ColumnSpec] = {
+    **{spec.name: spec for spec in PAYMENT},
+    **CUSTOMER.specs,
+    **DEVICE.specs,
+}
+
+
+def payment_columns(
+    amounts_cents: NDArray[np.int64],
+    times_us: NDArray[np.int64],
+    items: Sequence[int | None],
+    texts: Mapping[str, Sequence[str | None]],
+) -> dict[str, Column]:
+    """The payment's own columns (PAYMENT) for n payments; a text that is not given is null."""
+    hours = times_us // HOUR_US % 24
+    columns = {
+        "total_amount": full(amounts_cents / CENTS),
+        "items_count": from_list(Kind.NUMBER, items),
+        "hour_of_day": full(hours),
+    }
+    missing = [None] * len(times_us)
+    for spec in PAYMENT:
+        if spec.kind is Kind.TEXT:
+            columns[spec.name] = from_list(Kind.TEXT, texts.get(spec.name, missing))
+    return columns

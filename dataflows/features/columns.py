@@ -1,0 +1,93 @@
+"""Columns with nulls: what features are made of and rules read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scalar: TypeAlias = str | bool | int | float
+
+
+class Kind(StrEnum):
+    """What the values of a column are."""
+
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    TEXT = "text"
+
+
+class Unit(StrEnum):
+    """What a number counts; decides how it is written for people."""
+
+    COUNT = "count"
+    MONEY = "money"
+    SECONDS = "seconds"
+    RATIO = "ratio"
+    HOUR = "hour"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """A column as it is declared: its name, what it holds and what it means."""
+
+    name: str
+    kind: Kind
+    description: str
+    unit: Unit = Unit.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """n values, some of them null.
+
+    `values` is float64 or int64 (a number; never NaN where valid), bool, or object (text). Where
+    `valid` is False the value is null and the entry means nothing.
+    """
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def to_list(self) -> list[Scalar | None]:
+        """Python values, None for null."""
+        values: list[Scalar | None] = self.values.tolist()
+        for i in np.flatnonzero(~self.valid).tolist():
+            values[i] = None
+        return values
+
+
+Columns: TypeAlias = Mapping[str, Column]
+_NULL = np.array(None, dtype=object)
+
+
+def full(values: NDArray[Any]) -> Column:
+    """A column without nulls."""
+    return Column(values, np.ones(len(values), dtype=np.bool_))
+
+
+def from_list(kind: Kind, values: Sequence[Any]) -> Column:
+    """A column from Python values, None for null; NaN is null too."""
+    if kind is Kind.TEXT:
+        return Column(np.array(values, dtype=object), present(values))
+    numbers = np.array(values, dtype=np.float64)  # None becomes NaN
+    valid = ~np.isnan(numbers)
+    return Column(numbers == 1 if kind is Kind.BOOLEAN else numbers, valid)
+
+
+def present(values: Sequence[Any]) -> NDArray[np.bool_]:
+    """Which values are not None."""
+    entries: NDArray[np.bool_] = np.array(values, dtype=object) != _NULL
+    return entries
+
+
+def from_rows(specs: Mapping[str, ColumnSpec], rows: Sequence[Mapping[str, Any]]) -> Columns:
+    """Columns from rows of named values; a value that a row leaves out is null."""
+    return {
+        name: from_list(spec.kind, [row.get(name) for row in rows]) for name, spec in specs.items()
+    }

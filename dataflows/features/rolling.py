@@ -1,0 +1,188 @@
+"""Rolling features: declared aggregates of an entity's payments over exact windows (t - w, t].
+
+A feature set is one entity (the customer, the device) and its features; computing it is one pass of
+:class:`dataflows.eventtime.windows.SlidingWindows`. Amounts are whole cents inside, so sums are
+exact; the columns that leave here hold amounts in the currency's main unit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflows.eventtime.windows import SlidingWindows, WindowColumns
+from dataflows.features.columns import Column, ColumnSpec, Kind, Unit, present
+
+CENTS = 100.0
+SECOND_US = 1_000_000
+
+
+class Aggregate(StrEnum):
+    """What a feature says about the entity's payments in the window, this one included.
+
+    Where "earlier" is said, this payment itself is left out.
+    """
+
+    COUNT = "count"
+    SUM = "sum"
+    MAX = "max"
+    EARLIER_MEAN = "earlier_mean"  # null without an earlier payment
+    RATIO_TO_EARLIER_MEAN = "ratio_to_earlier_mean"  # null below MIN_EARLIER payments, or mean 0
+    DISTINCT = "distinct"  # distinct values of `of`
+    NEW = "new"  # no earlier payment had this `of`, though there were some; null without `of`
+    SECONDS_SINCE_EARLIER = "seconds_since_earlier"  # null without an earlier payment
+
+
+MIN_EARLIER = 3
+_KINDS = {Aggregate.NEW: Kind.BOOLEAN}
+_UNITS = {
+    Aggregate.COUNT: Unit.COUNT,
+    Aggregate.SUM: Unit.MONEY,
+    Aggregate.MAX: Unit.MONEY,
+    Aggregate.EARLIER_MEAN: Unit.MONEY,
+    Aggregate.RATIO_TO_EARLIER_MEAN: Unit.RATIO,
+    Aggregate.DISTINCT: Unit.COUNT,
+    Aggregate.SECONDS_SINCE_EARLIER: Unit.SECONDS,
+}
+_LOOK_BACK = (Aggregate.NEW, Aggregate.SECONDS_SINCE_EARLIER)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One declared column: an aggregate over a window, of a field where it needs one."""
+
+    name: str
+    aggregate: Aggregate
+    window_us: int
+    description: str
+    of: str | None = None
+
+    @property
+    def spec(self) -> ColumnSpec:
+        """The column as rules see it."""
+        kind = _KINDS.get(self.aggregate, Kind.NUMBER)
+        return ColumnSpec(self.name, kind, self.description, _UNITS.get(self.aggregate, Unit.NONE))
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """The features of one entity, named by the field that holds its id.
+
+    Features that look back (NEW, SECONDS_SINCE_EARLIER) have the longest window of the set.
+    """
+
+    entity: str
+    features: tuple[Feature, ...]
+
+    def __post_init__(self) -> None:
+        longest = max(self.windows_us)
+        for feature in self.features:
+            if feature.aggregate in _LOOK_BACK and feature.window_us != longest:
+                raise ValueError(f"{feature.name}: looks back {longest} us, the longest window")
+
+    @property
+    def windows_us(self) -> tuple[int, ...]:
+        """The distinct windows, ascending."""
+        return tuple(sorted({feature.window_us for feature in self.features}))
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The fields whose distinct values are followed, in order of declaration."""
+        return tuple(dict.fromkeys(f.of for f in self.features if f.of is not None))
+
+    @property
+    def specs(self) -> dict[str, ColumnSpec]:
+        """The columns that the set makes, by name."""
+        return {feature.name: feature.spec for feature in self.features}
+
+
+@dataclass(frozen=True, slots=True)
+class Payments:
+    """A batch of n payments of one partition, in log order.
+
+    `fields` holds the ids that feature sets name (user_id, device_id, card_id, ...), None where the
+    payment has none. `counts` is False for records that are no payments (a refund, a heartbeat):
+    they only carry their watermark.
+    """
+
+    fields: Mapping[str, Sequence[str | None]]
+    amounts_cents: NDArray[np.int64]
+    times_us: NDArray[np.int64]
+    watermarks_us: NDArray[np.int64]
+    counts: NDArray[np.bool_]
+
+
+class RollingFeatures:
+    """The state of one feature set: the payments of every entity within its longest window.
+
+    Exact for payments up to `lateness_us` behind the watermark; see SlidingWindows for what becomes
+    of those further behind.
+    """
+
+    def __init__(self, declared: FeatureSet, lateness_us: int) -> None:
+        self.declared = declared
+        self._others = declared.others
+        self._place = {window: w for w, window in enumerate(declared.windows_us)}
+        self._windows = SlidingWindows(declared.windows_us, lateness_us, others=len(self._others))
+
+    def process(self, payments: Payments) -> dict[str, Column]:
+        """The features of every payment, as of its event time; all null without the entity."""
+        counts = payments.counts.tolist()
+        ids = payments.fields[self.declared.entity]
+        entities = [name if counted else None for name, counted in zip(ids, counts, strict=True)]
+        others = [payments.fields[name] for name in self._others]
+        columns = self._windows.process(
+            entities, payments.times_us, payments.amounts_cents, others, payments.watermarks_us
+        )
+        known = columns.counts[0] > 0
+        return {
+            feature.name: self._column(feature, columns, payments, known)
+            for feature in self.declared.features
+        }
+
+    def _column(
+        self,
+        feature: Feature,
+        columns: WindowColumns,
+        payments: Payments,
+        known: NDArray[np.bool_],
+    ) -> Column:
+        w = self._place[feature.window_us]
+        earlier = columns.counts[w] - 1
+        match feature.aggregate:
+            case Aggregate.COUNT:
+                return Column(columns.counts[w], known)
+            case Aggregate.SUM:
+                return Column(columns.sums[w] / CENTS, known)
+            case Aggregate.MAX:
+                return Column(columns.maxima[w] / CENTS, known)
+            case Aggregate.DISTINCT:
+                return Column(columns.distinct[w, self._others.index(str(feature.of))], known)
+            case Aggregate.EARLIER_MEAN:
+                sums = columns.sums[w] - payments.amounts_cents
+                return Column(_mean(sums, earlier) / CENTS, known & (earlier > 0))
+            case Aggregate.RATIO_TO_EARLIER_MEAN:
+                sums = columns.sums[w] - payments.amounts_cents
+                enough = known & (earlier >= MIN_EARLIER) & (sums > 0)
+                mean = np.where(enough, _mean(sums, earlier), 1.0)
+                return Column(payments.amounts_cents / mean, enough)
+            case Aggregate.NEW:
+                new = ~columns.seen[self._others.index(str(feature.of))] & (earlier > 0)
+                return Column(new, known & present(payments.fields[str(feature.of)]))
+            case Aggregate.SECONDS_SINCE_EARLIER:
+                return Column(columns.since_us / SECOND_US, columns.since_us >= 0)
+
+    def snapshot(self) -> bytes:
+        """The state as versioned bytes."""
+        return self._windows.snapshot()
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a snapshot; SnapshotError if it was written for other windows."""
+        self._windows.restore(snapshot)
+
+
+def _mean(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Quotients; 0 where there is nothing to divide by."""
+    return np.divide(sums, counts, out=np.zeros(len(sums)), where=counts > 0)

@@ -1,0 +1,57 @@
+"use strict";
+// Draws the figures in the colours of the page, again when the reader's colour scheme changes.
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const touch = matchMedia("(pointer: coarse)").matches;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  const axis = (own) => ({
+    automargin: true,
+    gridcolor: colour("--grid"),
+    zerolinecolor: colour("--grid"),
+    linecolor: colour("--grid"),
+    fixedrange: touch,
+    ...own,
+    title: { standoff: 12, ...own.title },
+  });
+
+  const layout = (own, narrow) => ({
+    ...own,
+    xaxis: axis(own.xaxis),
+    yaxis: axis(own.yaxis),
+    height: 340,
+    margin: { l: 8, r: 12, t: 12, b: 8 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: {
+      family: getComputedStyle(document.body).fontFamily,
+      size: narrow ? 11 : 13,
+      color: colour("--text"),
+    },
+    hoverlabel: {
+      align: "left",
+      bgcolor: colour("--card"),
+      bordercolor: colour("--grid"),
+      font: { color: colour("--text") },
+      namelength: -1,
+    },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" },
+    dragmode: touch ? false : "zoom",
+  });
+
+  const draw = () => {
+    for (const [name, figure] of Object.entries(figures)) {
+      const place = document.getElementById(`plot-${name}`);
+      if (!place) continue;
+      Plotly.react(place, figure.data, layout(figure.layout, place.clientWidth < 500), {
+        responsive: true,
+        displaylogo: false,
+        displayModeBar: false,
+      });
+    }
+  };
+
+  dark.addEventListener("change", draw);
+  draw();
+})();

@@ -1,0 +1,214 @@
+"""Killing any process at any time leaves the outputs of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dataflows.connectors.lake import lake_files
+from dataflows.flows.opening import open_shop
+from dataflows.flows.shop import Shop
+from dataflows.runtime.config import load_config
+from dataflows.runtime.worker import WorkerFile
+from services.simulator.driver import publish_chunks
+from services.simulator.settings import SimulationSettings
+from services.simulator.simulate import simulate
+from services.status.peek import peek_records
+from services.status.slots import flow_totals, slot_statuses
+
+TIMEOUT_S = 240.0
+SETTINGS = {
+    "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": "500ms",
+    "TIDEGATE_SLOTS_BATCH_RECORDS": "700",
+    "TIDEGATE_SERVICE_PORT": "0",
+    "TIDEGATE_SERVICE_RESTART_BACKOFF": "10ms",
+    "TIDEGATE_SERVICE_CRASH_LOOP_RESTARTS": "1000",
+    "TIDEGATE_SERVICE_HEARTBEAT_AFTER": "1d",
+}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory whose raw topics hold a week of the shop and nothing else."""
+    directory = tmp_path_factory.mktemp("filled") / "data"
+    shop = shop_in(directory)
+    start = (datetime.now(UTC) - timedelta(days=8)).date()
+    partitions = {source: shop.topology.topics[f"raw.{source}"] for source in shop.contracts}
+    simulation = simulate(
+        SimulationSettings(
+            start=start, days=7, customers=800, target_events=60_000, partitions=partitions
+        )
+    )
+    publish_chunks(shop.log, simulation.chunks(), None, threading.Event())
+    shop.log.close()
+    return directory
+
+
+def shop_in(directory: Path) -> Shop:
+    return open_shop(load_config(None, SETTINGS, {"data_dir": str(directory)}))
+
+
+class Service:
+    """`tidegate up` on a directory, started again whenever it was killed."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", "--data-dir", str(self._directory), "up"],
+            env={**os.environ, **SETTINGS},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def worker_pids(self) -> list[int]:
+        pids = []
+        for file in (self._directory / "run").glob("*.json"):
+            try:
+                pids.append(msgspec.json.decode(file.read_bytes(), type=WorkerFile).pid)
+            except (FileNotFoundError, msgspec.DecodeError):
+                continue
+        return pids
+
+    def stop(self) -> None:
+        self.process.terminate()
+        _, errors = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, errors
+        assert "did not drain" not in errors, errors
+
+
+def run(directory: Path, kills: Iterator[tuple[float, bool]]) -> int:
+    """Runs until every slot has drained, killing as told; returns how many kills hit."""
+    service, shop, hits = Service(directory), shop_in(directory), 0
+    give_up, drained = time.monotonic() + TIMEOUT_S, 0
+    wait, kill_supervisor = next(kills, (float("inf"), False))
+    due = time.monotonic() + wait
+    while drained < 4 or due != float("inf"):
+        assert time.monotonic() < give_up, "the flows did not catch up"
+        if service.process.poll() is not None:
+            service.start()
+        if time.monotonic() >= due:
+            hits += kill(service, kill_supervisor)
+            wait, kill_supervisor = next(kills, (float("inf"), False))
+            due = time.monotonic() + wait
+        time.sleep(0.1)
+        lag = sum(status.lag_records for status in slot_statuses(shop))
+        drained = 0 if lag else drained + 1
+    service.stop()
+    shop.log.close()
+    return hits
+
+
+def kill(service: Service, supervisor: bool) -> int:
+    pids = [service.process.pid] if supervisor else service.worker_pids()
+    if not pids:
+        return 0
+    try:
+        os.kill(random.choice(pids), signal.SIGKILL)
+    except ProcessLookupError:
+        return 0
+    if supervisor:
+        service.process.wait()
+    return 1
+
+
+def outputs(directory: Path) -> dict[str, object]:
+    """Every derived topic's records by partition and order, every count, the lake's rows."""
+    shop = shop_in(directory)
+    found: dict[str, object] = {}
+    for topic in shop.topology.topics:
+        if topic.startswith("raw."):
+            continue
+        records = [
+            (record.partition, record.key, record.value, record.headers)
+            for record in peek_records(shop.log, topic, None, 0, 2**62)
+        ]
+        # Several slots write to these, in whichever order they come.
+        shared = topic in ("reprocess.requests", "dlq.late", "dlq.load")
+        found[topic] = Counter(records) if shared else records
+    found["totals"] = [(t.flow, t.records_in, t.fates) for t in flow_totals(slot_statuses(shop))]
+    found["lake"] = lake_rows(directory / "lake")
+    shop.log.close()
+    return found
+
+
+def lake_rows(lake: Path) -> dict[str, Counter[tuple[object, ...]]]:
+    import pyarrow.parquet as pq
+
+    rows: dict[str, Counter[tuple[object, ...]]] = {}
+    for table in sorted(path.name for path in lake.iterdir()):
+        counts = rows.setdefault(table, Counter())
+        for file in lake_files(lake, table):
+            columns = pq.read_table(file, partitioning=None, columns=["_topic", "_partition", "_offset"])
+            counts.update(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+    return rows
+
+
+def copy_of(filled: Path, target: Path) -> Path:
+    shutil.copytree(filled, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def undisturbed(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    directory = copy_of(filled, tmp_path_factory.mktemp("undisturbed") / "data")
+    run(directory, iter(()))
+    return outputs(directory)
+
+
+def compare(undisturbed: dict[str, object], disturbed: dict[str, object]) -> None:
+    different = [name for name in undisturbed if undisturbed[name] != disturbed[name]]
+    assert not different
+    lake = disturbed["lake"]
+    assert isinstance(lake, dict)
+    for table, rows in lake.items():
+        assert max(rows.values()) == 1, f"{table} holds a record twice"
+
+
+def test_twenty_kills_of_workers_and_supervisor_change_nothing(
+    filled: Path, undisturbed: dict[str, object], tmp_path: Path
+) -> None:
+    seed = int(os.environ.get("TIDEGATE_TEST_SEED", "20"))
+    kill_series(filled, undisturbed, tmp_path, kills=20, seed=seed)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_a_long_series_of_kills_changes_nothing(
+    filled: Path,
+    undisturbed: dict[str, object],
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+) -> None:
+    kills, seed = pytestconfig.getoption("kills"), pytestconfig.getoption("seed")
+    for round_number in range(max(kills // 20, 1)):
+        kill_series(
+            filled, undisturbed, tmp_path / str(round_number), kills=20, seed=seed + round_number
+        )
+
+
+def kill_series(
+    filled: Path, undisturbed: dict[str, object], target: Path, kills: int, seed: int
+) -> None:
+    print(f"seed {seed}")
+    random.seed(seed)
+    plan = [(random.uniform(0.2, 1.5), random.random() < 0.2) for _ in range(kills)]
+    directory = copy_of(filled, target / "data")
+    hits = run(directory, iter(plan))
+    assert hits >= kills // 2, "most kills found nothing to kill"
+    compare(undisturbed, outputs(directory))

@@ -1,0 +1,86 @@
+"""Whatever bytes arrive: each is a dead letter, byte for byte, and its neighbours are unharmed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOOD = {"event_id": "g", "event_type": "page_view", "user_id": "u1"}
+TIME = "2026-05-01T12:00:00Z"
+
+
+def event(**changes: object) -> bytes:
+    return json.dumps({**GOOD, "event_timestamp": TIME, **changes}).encode()
+
+
+TROUBLE: dict[str, tuple[bytes | None, str]] = {
+    "tombstone": (None, "empty"),
+    "nothing": (b"", "empty"),
+    "white space": (b" \n", "not_json"),
+    "invalid UTF-8": (b'{"event_id":"\xff\xfe"}', "not_utf8"),
+    "invalid UTF-8 in an unknown field": (event()[:-1] + b',"x":"\xc3\x28"}', "not_utf8"),
+    "NaN": (event()[:-1] + b',"quantity":NaN}', "not_json"),
+    "huge number": (event(quantity=10**400), "invalid"),
+    "open brackets": (b"[" * 100_000, "invalid"),
+    "open brackets in an unknown field": (event()[:-1] + b',"x":' + b"[" * 100_000, "too_deep"),
+    "10 MB": (b'{"x":"' + b"a" * 10_000_000 + b'"}', "too_large"),
+    "wrong type": (event(user_id=7), "invalid"),
+    "year 0": (event(event_timestamp="0000-01-01T00:00:00Z"), "bad_timestamp"),
+    "year 9999": (event(event_timestamp="9999-12-31T23:59:59Z"), "future_timestamp"),
+    "lone surrogate": (b'{"event_id":"\\ud800"}', "not_json"),
+    "NUL bytes": (b"\x00" * 100, "not_json"),
+    "two documents": (event() + event(), "not_json"),
+    "truncated": (event()[:-7], "not_json"),
+    "no user": (event(user_id=None), "missing_user"),
+    "bad enum": (event(event_type="teleport"), "invalid"),
+    "array": (b"[1,2]", "invalid"),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_trouble_is_kept_byte_for_byte_and_neighbours_pass(name: str, bench: Any) -> None:
+    value, reason = TROUBLE[name]
+    shop = bench()
+    shop.publish("raw.clickstream", [event(event_id="a"), value, event(event_id="b")])
+    shop.run("ingest", topic="raw.clickstream")
+    (letter,) = shop.records("dlq.clickstream")
+    headers = dict(letter.headers)
+    assert letter.value == value
+    assert headers["dlq-reason"] == reason.encode(), headers["dlq-message"]
+    assert (headers["dlq-topic"], headers["dlq-offset"]) == (b"raw.clickstream", b"1")
+    good = [json.loads(r.value) for r in shop.records("events.clickstream")]
+    assert [document["event_id"] for document in good] == ["a", "b"]
+
+
+def test_naughty_strings_as_records_all_become_dead_letters(shared_data: Path, bench: Any) -> None:
+    naughty = json.loads((shared_data / "naughty_strings.json").read_text("utf-8"))
+    values: list[bytes | None] = [text.encode("utf-8", "surrogatepass") for text in naughty]
+    shop = bench()
+    shop.publish("raw.clickstream", values)
+    shop.run("ingest", topic="raw.clickstream")
+    assert [letter.value for letter in shop.records("dlq.clickstream")] == values
+
+
+def test_naughty_strings_inside_events_pass_untouched(shared_data: Path, bench: Any) -> None:
+    naughty = json.loads((shared_data / "naughty_strings.json").read_text("utf-8"))
+    shop = bench()
+    sent = [event(event_id=str(i), page_title=text[:300]) for i, text in enumerate(naughty)]
+    shop.publish("raw.clickstream", sent)
+    shop.run("ingest", topic="raw.clickstream")
+    titles = [json.loads(r.value)["page_title"] for r in shop.records("events.clickstream")]
+    assert titles == [text[:300] for text in naughty]
+    assert not shop.records("dlq.clickstream")
+
+
+def test_unknown_fields_are_kept_and_cannot_pose_as_enrichment(bench: Any) -> None:
+    shop = bench()
+    shop.publish(
+        "raw.clickstream", [event(colour="red", lateness="forged", cart={"value": "1.00", "gift": 1})]
+    )
+    shop.run("ingest", topic="raw.clickstream")
+    (document,) = [json.loads(r.value) for r in shop.records("events.clickstream")]
+    assert document["lateness"] == "on_time"
+    assert document["extras"] == {"colour": "red", "lateness": "forged", "cart": {"gift": 1}}
