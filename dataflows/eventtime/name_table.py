@@ -72,7 +72,7 @@ class NameTable:
         ids = np.empty(len(lengths), np.int32)
         hashes = np.empty(len(lengths), np.uint32)
         letters = np.frombuffer(text, np.uint8)
-        hash_ahead(self._table, letters, lengths, hashes)
+        hash_ahead(self._table, letters, lengths, hashes, ids)
         done = at = 0
         while True:
             done, at = find_or_add(self._table, letters, lengths, hashes, ids, done, at)
@@ -159,22 +159,27 @@ def hash_ahead(
     text: NDArray[np.uint8],
     lengths: NDArray[np.int32],
     hashes: NDArray[np.uint32],
+    likely: NDArray[np.int32],
 ) -> int:
     """Fill in the hashes, and touch what they lead to.
 
     Waits for memory overlap here, where no step depends on the one before. The value returned is
     of no use; it keeps the reads from being optimised away.
     """
-    mask = len(table.slots) - 1
-    touched = 0
     at = 0
     for i in range(len(lengths)):
         length = max(lengths[i], 0)
         hashes[i] = hash_of(text, at, length)
         at += length
-        index = table.slots[hashes[i] & mask].id
-        if index >= 0:
-            touched += table.arena[table.names[index].at]
+    mask = len(table.slots) - 1
+    for i in range(len(lengths)):
+        slot = hashes[i] & mask
+        while table.slots[slot].id != NO_NAME and table.slots[slot].hash != hashes[i]:
+            slot = (slot + 1) & mask
+        likely[i] = max(table.slots[slot].id, 0)
+    touched = 0
+    for index in likely:
+        touched += table.arena[table.names[index].at]
     return touched
 
 

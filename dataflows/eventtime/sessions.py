@@ -161,7 +161,7 @@ class Sessions:
 
     def _run(self, batch: kernel.Batch, lateness: NDArray[np.uint8]) -> int:
         """Run the kernel over the batch, with larger arrays as it asks for them."""
-        kernel.touch(self._store, batch.users)
+        kernel.touch(self._store, batch.users, np.empty_like(batch.users))
         done = filled = 0
         while True:
             done, filled = kernel.process(
@@ -179,9 +179,10 @@ class Sessions:
             registers[wish] = 0
 
     def _reserve_users(self) -> None:
+        """Room for every id given out, and at least for one."""
         users = self._store.users
-        if self._names.room > len(users):
-            grown = _grown(users, len(users), self._names.room)
+        if self._names.room >= len(users):
+            grown = _grown(users, len(users), self._names.room + 1)
             grown["newest"][len(users) :] = kernel.NONE
             grown["next_idle"][len(users) :] = kernel.UNLISTED
             self._store = self._store._replace(users=grown)
@@ -304,7 +305,7 @@ def _new_store() -> kernel.Store:
         pieces=np.zeros(_FIRST_SIZE, kernel.PIECE),
         events=np.zeros(_FIRST_SIZE, kernel.EVENT_SLOT),
         deadlines=np.zeros(_FIRST_SIZE, kernel.DEADLINE),
-        users=np.empty(0, kernel.USER),
+        users=np.zeros(0, kernel.USER),
         registers=registers,
         scratch=np.zeros(_FIRST_SIZE, kernel.SCRATCH),
     )

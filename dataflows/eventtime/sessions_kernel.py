@@ -12,7 +12,8 @@ A piece that was emitted and then lost its start is *buried*: its record, then c
 with the piece that took over its events. It holds the revision that its id has reached, and
 whether the retraction is still to be published.
 
-Deadlines are in a binary heap, ordered by (deadline, piece). An entry is moved back when it turns
+Deadlines are in a heap (of four children a node: half the memory
+touched), ordered by (deadline, piece). An entry is moved back when it turns
 up too early, and ignored when the piece has an earlier one (`piece.due` is the one that counts).
 """
 
@@ -29,6 +30,7 @@ from dataflows.eventtime.watermark import END_OF_TIME_US, START_OF_TIME_US
 NONE: Final = np.int64(-1)
 NEVER: Final = np.int64(2**63 - 1)
 ONE: Final = np.int64(1)
+HEAP_CHILDREN: Final = 4
 STAGE_BITS: Final = 3
 STAGE_MASK: Final = 7
 EVENT: Final = 0
@@ -208,18 +210,17 @@ def find_invalid(
 
 
 @kernel
-def touch(store: Store, users: NDArray[np.int32]) -> int:
+def touch(store: Store, users: NDArray[np.int32], newest: NDArray[np.int32]) -> int:
     """Read what the records of a batch will need first.
 
     Waits for memory overlap here, where no step depends on the one before. The value returned is
     of no use; it keeps the reads from being optimised away.
     """
+    for i in range(len(users)):
+        newest[i] = max(store.users[max(users[i], 0)].newest, 0)
     touched = 0
-    for user in users:
-        if user >= 0:
-            newest = store.users[user].newest
-            if newest >= 0:
-                touched += store.pieces[newest].first
+    for index in newest:
+        touched += store.pieces[index].first + store.pieces[index].count  # two cache lines
     return touched
 
 
@@ -367,6 +368,11 @@ def deadline(piece: Any, limits: Limits) -> int:
 
 
 @kernel
+def precedes(due: int, piece: int, entry: Any) -> bool:
+    return due < entry.due or (due == entry.due and piece < entry.piece)
+
+
+@kernel
 def schedule(store: Store, limits: Limits, index: int) -> None:
     """See to it that the heap holds an entry no later than the piece's deadline."""
     piece = store.pieces[index]
@@ -378,12 +384,11 @@ def schedule(store: Store, limits: Limits, index: int) -> None:
     at = store.registers[0].deadlines
     store.registers[0].deadlines += 1
     while at > 0:
-        parent = (at - 1) >> 1
-        above = heap[parent]
-        if above.due < due or (above.due == due and above.piece < index):
+        parent = (at - 1) // HEAP_CHILDREN
+        if not precedes(due, index, heap[parent]):
             break
-        heap[at].due = above.due
-        heap[at].piece = above.piece
+        heap[at].due = heap[parent].due
+        heap[at].piece = heap[parent].piece
         at = parent
     heap[at].due = due
     heap[at].piece = index
@@ -396,19 +401,16 @@ def replace_top(store: Store, due: int, index: int) -> None:
     size = store.registers[0].deadlines
     at = 0
     while True:
-        child = 2 * at + 1
+        child = HEAP_CHILDREN * at + 1
         if child >= size:
             break
-        if child + 1 < size:
-            left = heap[child]
-            right = heap[child + 1]
-            if right.due < left.due or (right.due == left.due and right.piece < left.piece):
-                child += 1
-        below = heap[child]
-        if due < below.due or (due == below.due and index < below.piece):
+        for other in range(child + 1, min(child + HEAP_CHILDREN, size)):
+            if precedes(heap[other].due, heap[other].piece, heap[child]):
+                child = other
+        if precedes(due, index, heap[child]):
             break
-        heap[at].due = below.due
-        heap[at].piece = below.piece
+        heap[at].due = heap[child].due
+        heap[at].piece = heap[child].piece
         at = child
     heap[at].due = due
     heap[at].piece = index

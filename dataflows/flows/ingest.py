@@ -100,13 +100,13 @@ class Classifier:
         max_ids = slot.config.slots.dedup_max_ids
         state = cls(slot.config.event_time, contract, max_ids)
         if blob is not None:
-            max_event_us, ids = msgspec.msgpack.decode(blob, type=tuple[int, bytes])
-            state._watermark = Watermark(slot.config.event_time.bound, max_event_us)
+            newest_us, ids = msgspec.msgpack.decode(blob, type=tuple[int, bytes])
+            state._watermark = Watermark(slot.config.event_time.bound, newest_us)
             state._dedup = Deduplicator.restore(slot.config.event_time.lateness, max_ids, ids)
         return state
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode((self._watermark.max_event_us, self._dedup.snapshot()))
+        return msgspec.msgpack.encode((self._watermark.snapshot(), self._dedup.snapshot()))
 
     def process(self, decoded: Decoded) -> Classified:
         """Future events, then missing users, then lateness, then duplicates among the timely."""
@@ -169,19 +169,12 @@ class Classifier:
         events = np.flatnonzero(codes == fates.GOOD)
         times_us, at_us = decoded.times_us[events], watermarks_us[events]
         classes = classify(times_us, at_us, settings.lateness, settings.horizon)
-        codes[events] = _FATE_OF_CLASS[classes]
+        codes[events] = fates.FATE_OF_CLASS[classes]
         timely = events[classes <= Lateness.LATE]
         name = self._contract.dedup_key
         ids = [getattr(decoded.events[row], name) for row in timely.tolist()]
         seen = self._dedup.seen(ids, decoded.times_us[timely], watermarks_us[timely])
         codes[timely[seen]] = fates.DUPLICATE
-
-
-_FATE_OF_CLASS = np.zeros(4, np.uint8)
-_FATE_OF_CLASS[Lateness.ON_TIME] = fates.GOOD
-_FATE_OF_CLASS[Lateness.LATE] = fates.LATE
-_FATE_OF_CLASS[Lateness.BUFFERED] = fates.BUFFERED
-_FATE_OF_CLASS[Lateness.EXPIRED] = fates.EXPIRED
 
 
 def _crossings(before_us: int, watermarks_us: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -132,14 +132,12 @@ class LateBuffer:
         """Adds each buffered event to its date, and asks for dates that have been quiet."""
         causes: list[int] = []
         requests: list[ReprocessRequest] = []
-        for row, (code, time_us, watermark_us, offset) in enumerate(
-            zip(
-                codes.tolist(),
-                decoded.times_us.tolist(),
-                watermarks_us.tolist(),
-                decoded.records.offsets.tolist(),
-                strict=True,
-            )
+        for code, time_us, watermark_us, offset in zip(
+            codes.tolist(),
+            decoded.times_us.tolist(),
+            watermarks_us.tolist(),
+            decoded.records.offsets.tolist(),
+            strict=True,
         ):
             if code == fates.BUFFERED:
                 self._add(time_us, watermark_us)

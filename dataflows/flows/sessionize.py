@@ -16,7 +16,6 @@ from bytewax.operators import map_value
 
 from dataflows.connectors.records import Output, Records
 from dataflows.contracts.timestamps import format_timestamps
-from dataflows.eventtime.lateness import Lateness
 from dataflows.eventtime.sessions import SessionRows, Sessions, SessionSettings, session_id
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, Timed, decode_events
@@ -107,7 +106,7 @@ class SessionState:
         )
         rows = self._sessions.process(visits.times_us, users, stages, kinds)
         events = kinds == EVENT
-        codes[events] = _FATE_OF_CLASS[rows.lateness[events]]
+        codes[events] = fates.FATE_OF_CLASS[rows.lateness[events]]
         records = visits.records
         return Processed(
             offsets=records.offsets,
@@ -125,11 +124,6 @@ class SessionState:
 _KIND_OF_FATE = np.full(len(fates.FATES), SKIP, np.uint8)
 _KIND_OF_FATE[fates.GOOD] = EVENT
 _KIND_OF_FATE[fates.HEARTBEAT] = HEARTBEAT
-_FATE_OF_CLASS = np.zeros(4, np.uint8)
-_FATE_OF_CLASS[Lateness.ON_TIME] = fates.GOOD
-_FATE_OF_CLASS[Lateness.LATE] = fates.LATE
-_FATE_OF_CLASS[Lateness.BUFFERED] = fates.BUFFERED
-_FATE_OF_CLASS[Lateness.EXPIRED] = fates.EXPIRED
 
 
 def describe(rows: SessionRows, records: Records) -> Output:

@@ -170,7 +170,6 @@ DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
         pa.schema(
             [
                 ("source", pa.string()),
-                ("event_date", pa.string()),
                 ("late_events", pa.int64()),
                 ("first_event_at", TIME),
                 ("last_event_at", TIME),

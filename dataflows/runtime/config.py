@@ -44,6 +44,10 @@ class EventTime(Section):
     max_events: Positive = 10_000
     reprocess_quiet: Duration = Duration.parse("10m")
 
+    def __post_init__(self) -> None:
+        if self.lateness > self.horizon:
+            raise ValueError(f"lateness {self.lateness} must not exceed horizon {self.horizon}")
+
 
 class Slots(Section):
     """How a slot reads, keeps its state and rests."""

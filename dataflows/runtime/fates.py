@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from dataflows.eventtime.lateness import Lateness
+
 FAILURE_REASONS = (
     "empty",
     "too_large",
@@ -46,6 +48,13 @@ SUPPRESSED = CODES["suppressed"]
 HEARTBEAT = CODES["heartbeat"]  # moves event time, carries no data: not part of `in`
 
 Fates = NDArray[np.uint8]
+
+# What its class of lateness makes of an event.
+FATE_OF_CLASS: Fates = np.zeros(len(Lateness), np.uint8)
+FATE_OF_CLASS[Lateness.ON_TIME] = GOOD
+FATE_OF_CLASS[Lateness.LATE] = LATE
+FATE_OF_CLASS[Lateness.BUFFERED] = BUFFERED
+FATE_OF_CLASS[Lateness.EXPIRED] = EXPIRED
 
 _DAY_US = 86_400_000_000
 

@@ -18,8 +18,8 @@ from services.publisher.errors import PublishError
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """A longer line or whole file is refused: it could not travel as one record."""
 
-_CHUNK = 1 << 20
-_COMPRESSED_CHUNK = 1 << 18
+_CHUNK = 1 << 18
+_COMPRESSED_CHUNK = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 31  # zlib: the gzip container with its own header and checksum
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -73,17 +73,19 @@ class InputFile:
                 yield from self._read(stream)
 
     def head(self) -> bytes:
-        """The first lines, decompressed: up to about a megabyte; b"" when the file is empty."""
+        """The first line at least, decompressed, or as much of it as fits; b"" for an empty file.
+
+        Raises PublishError when the compressed data breaks before the first line ends.
+        """
         head = b""
         chunks = self.chunks()
         try:
             for chunk in chunks:
                 head += chunk
-                if b"\n" in chunk or len(head) >= _CHUNK:
+                if b"\n" in chunk or len(head) >= MAX_RECORD_BYTES:
                     break
         except _Damaged as damage:
-            if not head:
-                raise PublishError(f"{self.name}: {damage}") from damage
+            raise PublishError(f"{self.name}: {damage}") from damage
         if self.is_pipe:
             self._pending = chain([head] if head else [], chunks)
         return head
@@ -198,7 +200,7 @@ def without_mark(start: bytes) -> bytes:
 
 
 def line_blocks(chunks: Iterable[bytes]) -> Iterator[Block | Fault]:
-    """Chunks of at most a megabyte as blocks of whole lines, without a byte order mark.
+    """Chunks as blocks of whole lines, without a byte order mark.
 
     A line over MAX_RECORD_BYTES, and the place where compressed data breaks, become Faults.
     """

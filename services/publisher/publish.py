@@ -121,7 +121,9 @@ class _Publication:
             self._on_progress(Progress(file.name, file.position, file.size, accepted, rejected))
 
     def _interrupted(self, error: Exception) -> PublishInterrupted:
-        reason = error.strerror or error if isinstance(error, OSError) else error
+        reason = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
         return PublishInterrupted(
             f"publishing stopped: {reason}; {self._report.accepted:,} records had been published:"
             " give the same command again, what is already there counts as a duplicate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,21 @@ def gather(
 
 
 def _dead_letters(lake: Lake) -> list[DeadLetters]:
-    rows = lake.rows(
-        """SELECT reason, coalesce(split_part(contract, '/', 1), '') AS source,
-               count(*), coalesce(min(message), '')
-           FROM dead_letters GROUP BY ALL ORDER BY count(*) DESC, reason, source"""
-    )
-    return [DeadLetters(*row) for row in rows]
+    """The most frequent reason first, and within it the source."""
+    by_reason: dict[str, dict[str, int]] = {}
+    examples: dict[str, str] = {}
+    for reason, source, count, example in lake.rows(
+        """SELECT reason, coalesce(split_part(contract, '/', 1), ''), count(*) AS records,
+               coalesce(min(message), '')
+           FROM dead_letters GROUP BY ALL ORDER BY records DESC, 1, 2"""
+    ):
+        by_reason.setdefault(reason, {})[source] = count
+        examples.setdefault(reason, example)
+    letters = [
+        DeadLetters(reason, sum(by_source.values()), by_source, examples[reason])
+        for reason, by_source in by_reason.items()
+    ]
+    return sorted(letters, key=lambda letters: (-letters.count, letters.reason))
 
 
 def _sources(lake: Lake, dead_letters: Sequence[DeadLetters]) -> list[SourceCount]:
@@ -98,10 +107,10 @@ def _sources(lake: Lake, dead_letters: Sequence[DeadLetters]) -> list[SourceCoun
     ):
         counts.setdefault(source, {})[lateness] = count
     for letters in dead_letters:
-        if letters.source in counts:
-            kind = "expired" if letters.reason == "too_late" else "rejected"
-            of_source = counts[letters.source]
-            of_source[kind] = of_source.get(kind, 0) + letters.count
+        kind = "expired" if letters.reason == "too_late" else "rejected"
+        for source in counts.keys() & letters.by_source.keys():
+            of_source = counts[source]
+            of_source[kind] = of_source.get(kind, 0) + letters.by_source[source]
     return [
         msgspec.convert({"source": source, **by_kind}, SourceCount)
         for source, by_kind in counts.items()
@@ -109,7 +118,9 @@ def _sources(lake: Lake, dead_letters: Sequence[DeadLetters]) -> list[SourceCoun
 
 
 def _traffic(lake: Lake) -> Series:
-    (days,) = lake.row("SELECT coalesce(date_diff('day', min(at), max(at)), 0) FROM events")
+    (days,) = lake.row(
+        "SELECT coalesce(date_diff('day', min(instant), max(instant)), 0) FROM events"
+    )
     bucket = "hour" if days <= HOURLY_UP_TO_DAYS else "day"
     return _series(lake, bucket, "source", SOURCES, "true")
 
@@ -117,11 +128,10 @@ def _traffic(lake: Lake) -> Series:
 def _series(lake: Lake, bucket: str, column: str, known: Sequence[str], condition: str) -> Series:
     """Counts over time of the events that meet the condition, by `column`."""
     rows = lake.rows(
-        f"""SELECT date_trunc('{bucket}', at)::TIMESTAMP AS start, {column}, count(*)
+        f"""SELECT date_trunc('{bucket}', instant)::TIMESTAMP AS start, {column}, count(*)
             FROM events WHERE {condition} GROUP BY ALL ORDER BY ALL"""
     )
-    step = timedelta(hours=1) if bucket == "hour" else timedelta(days=1)
-    starts = sorted({start + after for start, _, _ in rows for after in (timedelta(0), step)})
+    starts = sorted({start for start, _, _ in rows})
     position = {start: i for i, start in enumerate(starts)}
     found = {name for _, name, _ in rows}
     names = [*(name for name in known if name in found), *sorted(found - set(known))]

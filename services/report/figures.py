@@ -6,11 +6,12 @@ import html
 import math
 import textwrap
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
-from services.report.model import Alert, Facts
+from services.report.model import Alert, Facts, Series
 from services.report.wording import count_of, instant, money, printable, words
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision.
@@ -30,6 +31,7 @@ LATENESS: Mapping[str, tuple[str, str]] = {
     "late": (ORANGE, "late: results corrected"),
     "buffered": (PURPLE, "too late for the stream: merged in the warehouse"),
 }
+_USUAL = 0.995  # of the hours or days are no rare peak
 _HOVER_REASONS = 4
 _HOVER_COLUMNS = 56
 
@@ -57,7 +59,7 @@ def plots(facts: Facts) -> dict[str, Plot]:
 
 
 def _traffic(facts: Facts) -> Plot:
-    series = facts.traffic
+    series = _without_gaps(facts.traffic)
     data = [
         {
             "type": "scatter",
@@ -71,8 +73,48 @@ def _traffic(facts: Facts) -> Plot:
         }
         for (source, counts), colour in _coloured(series.counts.items())
     ]
-    layout = _axes("event time (UTC)", f"events per {series.bucket}") | {"hovermode": "x unified"}
-    return Plot(data, layout)
+    layout = _axes("event time (UTC)", f"events per {series.bucket}")
+    totals = [sum(counts) for counts in zip(*series.counts.values(), strict=True)]
+    return Plot(data, layout | _cut(series, totals) | {"hovermode": "x unified"})
+
+
+def _without_gaps(series: Series) -> Series:
+    """With zeros after each hour or day that none follows, so that a line comes down there."""
+    step = timedelta(hours=1) if series.bucket == "hour" else timedelta(days=1)
+    ends = {at + step for at in series.at} - set(series.at)
+    at = sorted(ends.union(series.at))
+    position = {start: i for i, start in enumerate(series.at)}
+    return Series(
+        series.bucket,
+        at,
+        {
+            name: [0 if start in ends else counts[position[start]] for start in at]
+            for name, counts in series.counts.items()
+        },
+    )
+
+
+def _cut(series: Series, totals: list[int]) -> dict[str, Any]:
+    """Ends the axis below rare peaks that would flatten the rest, and says how high they are."""
+    usual = sorted(totals)[int(len(totals) * _USUAL)] if totals else 0
+    top = usual * 1.2
+    peaks = [(at, total) for at, total in zip(series.at, totals, strict=True) if total > top]
+    if not peaks or max(totals) < 2 * top:
+        return {}
+    notes = [
+        {
+            "x": at,
+            "y": 1,
+            "yref": "paper",
+            "yanchor": "top",
+            "xanchor": "left",
+            "text": f"↑ {total:,}",
+            "showarrow": False,
+        }
+        for at, total in peaks
+    ]
+    title = f"events per {series.bucket}"
+    return {"yaxis": {"title": {"text": title}, "range": [0, top]}, "annotations": notes}
 
 
 def _lateness(facts: Facts) -> Plot:
@@ -156,7 +198,6 @@ def _scores(facts: Facts) -> Plot:
                 "y": histogram.counts,
                 "width": width,
                 "marker": {"color": DECISIONS.get(decision, PURPLE)},
-                "opacity": 0.85,
                 "hovertemplate": f"score around %{{x:.2f}}: %{{y:,}} payments<extra>"
                 f"{_plain(decision)}</extra>",
             }
@@ -196,8 +237,16 @@ def _alerts(facts: Facts) -> Plot:
             }
         )
     layout = _axes("time of the payment (UTC)", f"amount ({_plain(unit)}, log scale)")
-    layout["yaxis"] |= {"type": "log"}
+    layout["yaxis"] |= {"type": "log"} | _decades([alert.amount for alert in shown])
     return Plot(data, layout | {"hovermode": "closest"})
+
+
+def _decades(values: list[float]) -> dict[str, Any]:
+    """Ticks 1, 2, 5, 10, ... around the values."""
+    positive = [value for value in values if value > 0] or [1.0]
+    low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+    ticks = [step * 10.0**power for power in range(low, high + 1) for step in (1, 2, 5)]
+    return {"tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]}
 
 
 def _hover(alert: Alert) -> str:
@@ -230,6 +279,7 @@ def _lag(facts: Facts) -> Plot:
         for (flow, points), colour in _coloured(flows.items())
     ]
     layout = _axes("time since the start (seconds)", "records waiting")
+    layout["yaxis"] |= {"rangemode": "tozero"}
     return Plot(data, layout | {"hovermode": "x unified"})
 
 

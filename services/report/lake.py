@@ -34,7 +34,7 @@ _VIEWS = """
 class Lake:
     """Views on the lake in `root`: one a table, and
 
-    events (source, at TIMESTAMP in UTC, lateness): the events of all sources;
+    events (source, instant TIMESTAMP in UTC, lateness): the events of all sources;
     last_revisions (sessions, seconds): of each session, merged away or not;
     final_sessions: those that were not.
 
@@ -50,7 +50,9 @@ class Lake:
         for table, columns in {**_DERIVED, "transactions": _NO_PAYMENTS}.items():
             if table not in present:
                 self._views.execute(f"CREATE TABLE {table} ({columns})")
-        self._views.execute("CREATE TABLE nothing (source VARCHAR, at TIMESTAMP, lateness VARCHAR)")
+        self._views.execute(
+            "CREATE TABLE nothing (source VARCHAR, instant TIMESTAMP, lateness VARCHAR)"
+        )
         columns_of = {table: self._views.view(table).columns for table in present}
         sources = [table for table in present if "lateness" in columns_of[table]]
         selects = ["FROM nothing", *(_events_of(name, columns_of[name]) for name in sources)]
@@ -86,5 +88,5 @@ def _literal(path: Path) -> str:
 def _events_of(source: str, columns: list[str]) -> str:
     """A source whose contract calls its event time otherwise is placed by its partition's date."""
     has_time = "event_timestamp" in columns
-    at = "make_timestamp(epoch_us(event_timestamp))" if has_time else "event_date::TIMESTAMP"
-    return f"SELECT '{source}' AS source, {at} AS at, lateness FROM \"{source}\""
+    instant = "make_timestamp(epoch_us(event_timestamp))" if has_time else "event_date::TIMESTAMP"
+    return f"SELECT '{source}' AS source, {instant} AS instant, lateness FROM \"{source}\""

@@ -48,8 +48,7 @@ class SourceCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """Counts over event time. `at` are the starts of the hours or days that have any, and of the
-    ones after them, so that a line through the points comes back to 0 in a gap."""
+    """Counts over event time; `at` are the starts of the hours or days that have any."""
 
     bucket: str  # hour or day
     at: list[datetime]
@@ -146,11 +145,11 @@ class FraudFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
-    """Rejected records of a source; `example` is the message of one of them."""
+    """Records rejected for a reason; `example` is the message of one of them."""
 
     reason: str
-    source: str
     count: int
+    by_source: dict[str, int]
     example: str
 
 

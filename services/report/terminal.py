@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -176,13 +175,11 @@ def _dead_letters(facts: Facts) -> Iterator[RenderableType]:
         yield Text("None.")
         return
     yield Text(f"{count_of(total, 'record')}, each kept byte for byte:")
-    reasons: Counter[str] = Counter()
-    for letters in facts.dead_letters:
-        reasons[letters.reason] += letters.count
     table = _table(("", "left"), ("", "right"), ("", "left"))
     table.show_header = False
-    for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
-        table.add_row(printable(reason, 24), f"{count:,}", REASONS.get(reason, ""))
+    for letters in facts.dead_letters:
+        meaning = REASONS.get(letters.reason, "")
+        table.add_row(printable(letters.reason, 24), f"{letters.count:,}", meaning)
     yield table
 
 

@@ -4,6 +4,7 @@
     publishing.py append URL TOPIC NAME COUNT         appends COUNT batches, values `NAME <number>`
 
 `commit` prints each next offset once its commit has returned, and exits with 3 when fenced.
+`append` prints `ready` and waits for a line.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def commit(url: str, slot: str, topic: str, keyed_topic: str) -> None:
 
 def append(url: str, topic: str, name: str, count: str) -> None:
     log = open_log(url)
+    print("ready", flush=True)
+    sys.stdin.readline()
     for batch in range(int(count)):
         numbers = range(batch * BATCH, (batch + 1) * BATCH)
         values: list[bytes | None] = [f"{name} {number}".encode() for number in numbers]

@@ -353,12 +353,19 @@ class TestWriter:
 class TestProcesses:
     def test_several_append_at_once(self, backend: Backend, log: Log, topic: str) -> None:
         names = ("red", "green", "blue")
-        processes = [start("append", backend.url, topic, name, "60") for name in names]
+        processes = [start("append", backend.url, topic, name, "300") for name in names]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
         assert [process.wait(60) for process in processes] == [0, 0, 0]
         everything = [value.decode().split() for value in values(log, topic) if value]
         for name in names:
             numbers = [int(number) for who, number in everything if who == name]
-            assert numbers == list(range(60 * publishing.BATCH))
+            assert numbers == list(range(300 * publishing.BATCH))
 
     def test_threads_may_share_a_log(self, log: Log, topic: str) -> None:
         def append(name: int) -> None:
@@ -417,6 +424,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     script = Path(publishing.__file__)
     return subprocess.Popen(
         [sys.executable, str(script), *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={"PYTHONPATH": str(HOUSE)},

@@ -154,7 +154,9 @@ def lake_rows(lake: Path) -> dict[str, Counter[tuple[object, ...]]]:
     for table in sorted(path.name for path in lake.iterdir()):
         counts = rows.setdefault(table, Counter())
         for file in lake_files(lake, table):
-            columns = pq.read_table(file, partitioning=None, columns=["_topic", "_partition", "_offset"])
+            columns = pq.read_table(
+                file, partitioning=None, columns=["_topic", "_partition", "_offset"]
+            )
             counts.update(zip(*(column.to_pylist() for column in columns.columns), strict=True))
     return rows
 

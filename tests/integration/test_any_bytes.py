@@ -78,7 +78,8 @@ def test_naughty_strings_inside_events_pass_untouched(shared_data: Path, bench: 
 def test_unknown_fields_are_kept_and_cannot_pose_as_enrichment(bench: Any) -> None:
     shop = bench()
     shop.publish(
-        "raw.clickstream", [event(colour="red", lateness="forged", cart={"value": "1.00", "gift": 1})]
+        "raw.clickstream",
+        [event(colour="red", lateness="forged", cart={"value": "1.00", "gift": 1})],
     )
     shop.run("ingest", topic="raw.clickstream")
     (document,) = [json.loads(r.value) for r in shop.records("events.clickstream")]

@@ -6,20 +6,20 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  const axis = (own) => ({
+  const axis = (own, narrow) => ({
     automargin: true,
     gridcolor: colour("--grid"),
     zerolinecolor: colour("--grid"),
     linecolor: colour("--grid"),
     fixedrange: touch,
     ...own,
-    title: { standoff: 12, ...own.title },
+    title: { standoff: 12, font: { size: narrow ? 11 : 13 }, ...own.title },
   });
 
   const layout = (own, narrow) => ({
     ...own,
-    xaxis: axis(own.xaxis),
-    yaxis: axis(own.yaxis),
+    xaxis: axis(own.xaxis, narrow),
+    yaxis: axis(own.yaxis, narrow),
     height: 340,
     margin: { l: 8, r: 12, t: 12, b: 8 },
     paper_bgcolor: "rgba(0,0,0,0)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -384,8 +385,38 @@ class TestTrouble:
                     write(writer, 20)
             assert "\n" not in str(error.value)
             assert holds_exactly(everything(tmp_path), 20)
+        write(writer, 1)
+        assert holds_exactly(everything(tmp_path), 21)
+
+    def test_what_was_committed_is_put_into_place_later(
+        self, tmp_path: Path, writer: LakeWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         write(writer, 20)
-        assert holds_exactly(everything(tmp_path), 40)
+        replace = os.replace
+
+        def no_more_parquet(source: Path, target: Path) -> None:
+            if target.suffix == ".parquet":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            replace(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", no_more_parquet)
+            with pytest.raises(LakeError, match="make room"):
+                write(writer, 20)
+        assert writer.next_offset == 40
+        assert holds_exactly(listed(tmp_path), 20)
+        write(writer, 20)
+        assert holds_exactly(everything(tmp_path), 60)
+
+    def test_a_staged_file_that_is_gone_is_named(
+        self, tmp_path: Path, writer: LakeWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("dataflows.connectors.lake._Table.finish", lambda *_: None)
+            write(writer, 20)
+        (tmp_path / "t" / "_staging" / "load.t.0" / "1" / "2").unlink()
+        with pytest.raises(LakeError, match="was committed but is neither there nor in"):
+            LakeWriter(tmp_path, "t", "load.t.0")
 
     def test_a_place_that_cannot_be_written_is_named(self) -> None:
         with pytest.raises(LakeError, match="/proc"):

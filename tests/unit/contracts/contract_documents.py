@@ -11,9 +11,8 @@ JSON_VALUES = st.recursive(
     | st.booleans()
     | st.integers(-(10**25), 10**25)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from(
-        ["", "12.50", "12.5", "2026-11-23T06:40:54Z", "2026-11-23 06:40:54Z", "EUR\n"]
-    )
+    | st.sampled_from(["", "12.50", "12.5", "EUR\n", "1.00\n", "2026-11-23T06:40:54Z"])
+    | st.sampled_from(["2026-11-23 06:40:54Z", "2026-11-23t06:40:54z", "2026-02-29T00:00:00Z"])
     | st.text(max_size=8),
     lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values),
     max_leaves=6,

@@ -18,7 +18,7 @@ def copy_schemas(tmp_path: Path) -> Path:
     return Path(shutil.copytree(SCHEMAS, tmp_path / "schemas"))
 
 
-def edit_schema(schemas: Path, source: str, edit: Callable[[dict[str, Any]], None]) -> None:
+def edit_schema(schemas: Path, source: str, edit: Callable[[dict[str, Any]], object]) -> None:
     """Change a copied schema in place."""
     file = schemas / source / "v1.schema.json"
     document = json.loads(file.read_text())

@@ -270,7 +270,11 @@ def test_an_empty_batch() -> None:
 
 
 def test_times_are_those_of_parse_timestamps() -> None:
-    written = ["2026-11-23T06:40:54+05:30", 1_795_416_054_123, "2026-11-23t06:40:54.1234567z"]
+    written: list[str | int | float | None] = [
+        "2026-11-23T06:40:54+05:30",
+        1_795_416_054_123,
+        "2026-11-23t06:40:54.1234567z",
+    ]
     decoded = CLICKS.decode([text(VIEW, event_timestamp=value) for value in written])
     assert decoded.times_us.tolist() == parse_timestamps(written)[0].tolist()
 

@@ -1,0 +1,1 @@
+"""Rules, scores, decisions and the reasons for them. Pure."""

@@ -1,0 +1,230 @@
+"""Rules: one YAML file a rule, a SQL predicate with a weight and a reason for people.
+
+A file that cannot be used is refused with its name, line, field and what to do; so is a rule whose
+own examples do not come out as they say.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import yaml
+
+from dataflows.contracts.errors import TidegateError
+from dataflows.detection.decision import Severity
+from dataflows.detection.predicates import (
+    Predicate,
+    PredicateError,
+    compile_predicate,
+    unknown_column,
+)
+from dataflows.detection.sentences import Sentence, SentenceError, parse_sentence
+from dataflows.features.catalogue import CATALOGUE
+from dataflows.features.columns import Columns, ColumnSpec, Kind, Scalar, from_rows
+
+
+class RuleError(TidegateError):
+    """A rule file that cannot be used."""
+
+
+class RuleState(StrEnum):
+    """A draft is only checked; a shadow rule runs without effect on scores; a live one counts."""
+
+    DRAFT = "draft"
+    SHADOW = "shadow"
+    LIVE = "live"
+
+
+Row = dict[str, Scalar | None]
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Payments as column values (those left out are null) on which the rule must fire, or not."""
+
+    fires: list[Row] = []
+    silent: list[Row] = []
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule as its file says it; `severity` is the least that its alerts have."""
+
+    id: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
+    description: NonEmpty
+    when: NonEmpty
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    reason: NonEmpty
+    owner: NonEmpty
+    state: RuleState
+    severity: Severity | None = None
+    examples: Examples = Examples()
+
+
+@dataclass(frozen=True)
+class CompiledRule:
+    """A rule ready to run."""
+
+    rule: Rule
+    predicate: Predicate
+    sentence: Sentence
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns it reads or shows."""
+        return frozenset(self.predicate.columns) | frozenset(self.sentence.columns)
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The rules in force, by id. Two sets with the same version decide and explain alike."""
+
+    rules: tuple[CompiledRule, ...]
+    version: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", tuple(sorted(self.rules, key=lambda r: r.rule.id)))
+        content = [
+            (r.id, r.when, r.weight, r.reason, r.severity, r.state)
+            for r in (compiled.rule for compiled in (*self.live, *self.shadow))
+        ]
+        digest = blake2b(msgspec.json.encode(content), digest_size=6)
+        object.__setattr__(self, "version", digest.hexdigest())
+
+    @cached_property
+    def live(self) -> tuple[CompiledRule, ...]:
+        return tuple(r for r in self.rules if r.rule.state is RuleState.LIVE)
+
+    @cached_property
+    def shadow(self) -> tuple[CompiledRule, ...]:
+        return tuple(r for r in self.rules if r.rule.state is RuleState.SHADOW)
+
+
+def load_rules(folder: Path, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> RuleSet:
+    """Read every rule of a folder.
+
+    Raises RuleError naming file, line and field of the first rule that cannot be used.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    except OSError as error:
+        raise RuleError(f"{folder}: no rules can be read here ({error.strerror})") from error
+    if not paths:
+        raise RuleError(f"{folder}: no rules here; add a file <id>.yaml")
+    return RuleSet(tuple(_read_rule(path, specs) for path in paths))
+
+
+def _read_rule(path: Path, specs: Mapping[str, ColumnSpec]) -> CompiledRule:
+    if path.suffix == ".yml":
+        raise RuleError(f"{path}: name it {path.stem}.yaml")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RuleError(f"{path}: cannot be read ({error})") from error
+    compiled = parse_rule(text, str(path), specs)
+    if compiled.rule.id != path.stem:
+        raise RuleError(f"{path}: id: {compiled.rule.id} belongs in {compiled.rule.id}.yaml")
+    return compiled
+
+
+def parse_rule(text: str, source: str, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> CompiledRule:
+    """A rule from its YAML text; `source` names it in errors. Raises RuleError."""
+    place = _Places(text, source)
+    try:
+        rule = msgspec.convert(yaml.safe_load(text), Rule)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise RuleError(f"{source}{line}: not YAML: {what}") from error
+    except msgspec.ValidationError as error:
+        raise place.invalid(error) from error
+    try:
+        predicate = compile_predicate(rule.when, specs)
+    except PredicateError as error:
+        raise place.error("when", str(error)) from error
+    try:
+        sentence = parse_sentence(rule.reason, specs)
+    except SentenceError as error:
+        raise place.error("reason", str(error)) from error
+    compiled = CompiledRule(rule, predicate, sentence)
+    _check_examples(compiled, specs, place)
+    return compiled
+
+
+class _Places:
+    """Where the fields of a rule file stand, for errors."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self._source = source
+        self._lines: dict[str, int] = {}
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError:
+            return  # loading says what is wrong
+        if isinstance(node, yaml.MappingNode):
+            for key, _ in node.value:
+                if key.value in self._lines:
+                    line = key.start_mark.line + 1
+                    raise RuleError(f"{source}:{line}: {key.value}: given twice, keep one")
+                self._lines[key.value] = key.start_mark.line + 1
+
+    def error(self, name: str, what: str) -> RuleError:
+        line = self._lines.get(re.split(r"[.\[]", name)[0])
+        return RuleError(f"{self._source}{f':{line}' if line else ''}: {name}: {what}")
+
+    def invalid(self, error: msgspec.ValidationError) -> RuleError:
+        what, _, path = str(error).partition(" - at `$")
+        name = path.strip("`").lstrip(".")
+        unknown = re.search(r"unknown field `(\w+)`", what)
+        if unknown and not name:
+            known = ", ".join(Rule.__struct_fields__)
+            return self.error(unknown[1], f"a rule has no such field, it has {known}")
+        return self.error(name, what) if name else RuleError(f"{self._source}: {what}")
+
+
+def _check_examples(
+    compiled: CompiledRule, specs: Mapping[str, ColumnSpec], place: _Places
+) -> None:
+    examples = compiled.rule.examples
+    for name, rows, expected in (
+        ("fires", examples.fires, True),
+        ("silent", examples.silent, False),
+    ):
+        for i, row in enumerate(rows):
+            _check_row(row, f"examples.{name}[{i}]", specs, place)
+        if not rows:
+            continue
+        fired = compiled.predicate(_example_columns(rows, compiled, specs)).true
+        for i in np.flatnonzero(fired != expected).tolist():
+            says = "does not fire" if expected else "fires"
+            raise place.error(f"examples.{name}[{i}]", f"the rule {says} on it: {rows[i]}")
+
+
+def _check_row(row: Row, name: str, specs: Mapping[str, ColumnSpec], place: _Places) -> None:
+    for column, value in row.items():
+        spec = specs.get(column)
+        if spec is None:
+            raise place.error(name, unknown_column(column, specs))
+        if value is not None and _kind(value) is not spec.kind:
+            hint = ", quote it" if spec.kind is Kind.TEXT else ""
+            raise place.error(name, f"{column} is a {spec.kind}, {value!r} is not{hint}")
+
+
+def _kind(value: Scalar) -> Kind:
+    if isinstance(value, bool):
+        return Kind.BOOLEAN
+    return Kind.TEXT if isinstance(value, str) else Kind.NUMBER
+
+
+def _example_columns(
+    rows: Sequence[Mapping[str, Any]], compiled: CompiledRule, specs: Mapping[str, ColumnSpec]
+) -> Columns:
+    names = compiled.predicate.columns or tuple(specs)[:1]
+    return from_rows({name: specs[name] for name in names}, rows)

@@ -1,0 +1,268 @@
+"""features: events.transactions -> scoring.requests, dlq.features; the first hop of scoring
+
+    read -> decode -> customer features -> publish
+
+Payments are keyed by user here, so what a customer did is one slot's state. Each goes on with those
+features, keyed by device, to the hop that knows what the device did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+from bytewax.dataflow import Dataflow
+from bytewax.operators import map_value
+from numpy.typing import NDArray
+
+from dataflows.connectors.records import Headers, Output, Records, heartbeat_headers, partition_for
+from dataflows.contracts.timestamps import format_timestamps
+from dataflows.eventtime.lateness import classify
+from dataflows.eventtime.watermark import Watermark
+from dataflows.features.catalogue import CUSTOMER
+from dataflows.features.columns import Column
+from dataflows.features.rolling import Payments, RollingFeatures
+from dataflows.flows.dead_letters import dead_letters
+from dataflows.flows.decoding import Events, Timed, decode_events
+from dataflows.flows.shop import Shop
+from dataflows.runtime import fates
+from dataflows.runtime.config import EventTime
+from dataflows.runtime.fates import Fates
+from dataflows.runtime.slot import Processed, Slot, keep_state, publish, read
+
+REQUESTS = "scoring.requests"
+
+
+def features(slot: Slot, shop: Shop) -> Dataflow:
+    settings, partitions = slot.config.event_time, shop.topology.topics[REQUESTS]
+    flow = Dataflow("features")
+    records = read("read", flow, slot)
+    payments = map_value("decode", records, decode)
+    requests = keep_state("customer", payments, slot, partial(CustomerHop, settings, partitions))
+    publish("publish", requests, slot)
+    return flow
+
+
+class _Means(msgspec.Struct, gc=False, frozen=True):
+    method: str | None = None
+    card_id: str | None = None
+    card_country: str | None = None
+
+
+class _Device(msgspec.Struct, gc=False, frozen=True):
+    device_id: str | None = None
+
+
+class _Address(msgspec.Struct, gc=False, frozen=True):
+    country: str | None = None
+
+
+class _Customer(msgspec.Struct, gc=False, frozen=True):
+    segment: str | None = None
+    address: _Address = _Address()
+
+
+class Payment(Timed, gc=False, kw_only=True):
+    """What scoring uses of a transaction."""
+
+    transaction_id: str
+    user_id: str
+    total_amount: str
+    currency: str | None = None
+    status: str | None = None
+    items: list[msgspec.Raw] | None = None
+    payment: _Means = _Means()
+    device: _Device = _Device()
+    shipping_country: str | None = None
+    customer: _Customer = _Customer()
+    arrived_at: str | None = None
+    cents: int = 0  # of total_amount; computed
+
+
+class Request(Timed, gc=False, kw_only=True, omit_defaults=True):
+    """A payment with its customer's features, on its way to the second hop."""
+
+    transaction_id: str
+    user_id: str
+    cents: int
+    currency: str | None = None
+    status: str | None = None
+    items_count: int | None = None
+    payment_method: str | None = None
+    card_country: str | None = None
+    shipping_country: str | None = None
+    customer_country: str | None = None
+    customer_segment: str | None = None
+    device_id: str | None = None
+    arrived_at: str | None = None
+    features: dict[str, float | bool | None] = msgspec.field(default_factory=dict)
+
+
+_decoder = msgspec.json.Decoder(Payment)
+_encode = msgspec.json.Encoder().encode
+
+
+def decode(records: Records) -> Events[Payment]:
+    """Payments, with their amount in cents."""
+    payments = decode_events(_decoder, records)
+    for row, payment in enumerate(payments.events):
+        if payment is None:
+            continue
+        units, point, cents = payment.total_amount.partition(".")
+        if point and len(cents) == 2 and units.isdecimal() and cents.isdecimal():
+            payment.cents = int(units + cents)
+        elif payments.fates[row] == fates.GOOD:
+            message = f"$.total_amount: {payment.total_amount!r} is no amount such as 12.50"
+            payments.reject(row, "invalid", message)
+    return payments
+
+
+class EntityHop:
+    """What both hops share: a watermark and the rolling features of one entity."""
+
+    def __init__(self, settings: EventTime, rolling: RollingFeatures, blob: bytes | None):
+        self._settings, self._rolling = settings, rolling
+        self._watermark = Watermark(settings.bound)
+        if blob is not None:
+            newest_us, windows = msgspec.msgpack.decode(blob, type=tuple[int, bytes])
+            self._watermark = Watermark(settings.bound, newest_us)
+            rolling.restore(windows)
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode((self._watermark.snapshot(), self._rolling.snapshot()))
+
+    def advance(self, times_us: NDArray[np.int64], codes: Fates) -> NDArray[np.int64]:
+        """Moves the watermark and gives the good events their lateness; the watermarks."""
+        moves = (codes == fates.GOOD) | (codes == fates.HEARTBEAT)
+        watermarks_us = self._watermark.advance(times_us, moves)
+        events = np.flatnonzero(codes == fates.GOOD)
+        classes = classify(
+            times_us[events],
+            watermarks_us[events],
+            self._settings.lateness,
+            self._settings.horizon,
+        )
+        codes[events] = fates.FATE_OF_CLASS[classes]
+        return watermarks_us
+
+
+class CustomerHop(EntityHop):
+    """The slot's state: what each customer paid."""
+
+    def __init__(self, settings: EventTime, partitions: int, blob: bytes | None):
+        super().__init__(settings, RollingFeatures(CUSTOMER, int(settings.lateness)), blob)
+        self._partitions = partitions
+
+    def process(self, decoded: Events[Payment]) -> Processed:
+        records, codes, events = decoded.records, decoded.fates, decoded.events
+        watermarks_us = self.advance(decoded.times_us, codes)
+        scored = np.array(
+            [
+                event is not None and code < fates.DUPLICATE and event.status != "refunded"
+                for event, code in zip(events, codes.tolist(), strict=True)
+            ],
+            np.bool_,
+        )
+        columns = self._rolling.process(
+            Payments(
+                fields={
+                    "user_id": [e and e.user_id for e in events],
+                    "card_id": [e and e.payment.card_id for e in events],
+                    "device_id": [e and e.device.device_id for e in events],
+                    "shipping_country": [e and e.shipping_country for e in events],
+                },
+                amounts_cents=np.array([e.cents if e else 0 for e in events], np.int64),
+                times_us=decoded.times_us,
+                watermarks_us=watermarks_us,
+                counts=scored,
+            )
+        )
+        requests = _requests(decoded, np.flatnonzero(scored), columns)
+        return Processed(
+            offsets=records.offsets,
+            arrival_us=records.arrival_us,
+            fates=codes,
+            outputs=[
+                *_by_device(decoded, requests, self._partitions),
+                dead_letters("dlq.features", records, decoded.rejections, "transactions"),
+            ],
+            watermark_us=int(watermarks_us[-1]),
+        )
+
+
+def _requests(
+    decoded: Events[Payment], rows: NDArray[np.int64], columns: dict[str, Column]
+) -> dict[int, Request]:
+    """The scoring request of each row."""
+    names = list(columns)
+    values = zip(
+        *(Column(c.values[rows], c.valid[rows]).to_list() for c in columns.values()), strict=True
+    )
+    times = format_timestamps(decoded.times_us[rows])
+    return {
+        row: _request(decoded.events[row], time, dict(zip(names, row_values, strict=True)))
+        for row, time, row_values in zip(rows.tolist(), times, values, strict=True)
+    }
+
+
+def _request(event: Payment | None, time: str, features: dict[str, Any]) -> Request:
+    assert event is not None
+    return Request(
+        event_timestamp=time,
+        transaction_id=event.transaction_id,
+        user_id=event.user_id,
+        cents=event.cents,
+        currency=event.currency,
+        status=event.status,
+        items_count=None if event.items is None else len(event.items),
+        payment_method=event.payment.method,
+        card_country=event.payment.card_country,
+        shipping_country=event.shipping_country,
+        customer_country=event.customer.address.country,
+        customer_segment=event.customer.segment,
+        device_id=event.device.device_id,
+        arrived_at=event.arrived_at,
+        features=features,
+    )
+
+
+def _by_device(
+    decoded: Events[Payment], requests: dict[int, Request], partitions: int
+) -> Sequence[Output]:
+    """One output a partition, heartbeats among the requests where they came in the input."""
+    rows: list[list[int]] = [[] for _ in range(partitions)]
+    for row, code in enumerate(decoded.fates.tolist()):
+        if code == fates.HEARTBEAT:
+            for into in rows:
+                into.append(row)
+        elif row in requests:
+            rows[partition_for(_key(requests[row]), partitions)].append(row)
+    return [
+        _partition(decoded, requests, partition, mine)
+        for partition, mine in enumerate(rows)
+        if mine
+    ]
+
+
+def _partition(
+    decoded: Events[Payment], requests: dict[int, Request], partition: int, rows: list[int]
+) -> Output:
+    headers: list[Headers] = [
+        () if row in requests else heartbeat_headers(int(decoded.times_us[row])) for row in rows
+    ]
+    return Output(
+        topic=REQUESTS,
+        causes=decoded.records.offsets[rows],
+        keys=[_key(requests[row]) if row in requests else None for row in rows],
+        values=[_encode(requests[row]) if row in requests else None for row in rows],
+        headers=headers if any(headers) else None,
+        partition=partition,
+    )
+
+
+def _key(request: Request) -> bytes:
+    """The device; a payment without one shares nothing, so it goes anywhere, but always there."""
+    return (request.device_id or request.transaction_id).encode()
