@@ -36,7 +36,7 @@ class WindowColumns:
     sums: NDArray[np.int64]  # [W, n] sum of their values
     maxima: NDArray[np.int64]  # [W, n] greatest value among them
     distinct: NDArray[np.int64]  # [W, M, n] distinct others among them
-    seen: NDArray[np.bool_]  # [M, n] the entity had this other before, within the retention
+    seen: NDArray[np.bool_]  # [M, n] the entity had this other, in (t - retention, t - settle]
     since_us: NDArray[np.int64]  # [n] time since the entity's previous event, by event time
 
 
@@ -60,6 +60,7 @@ class SlidingWindows:
     lateness_us: how far behind the watermark an event may be and still be answered exactly.
     others: how many ids an event carries whose distinct values are counted (cards, devices).
     retention_us: how far back "seen before" and "time since" look; the longest window by default.
+    settle_us: an other counts as seen before only once it was, this long ago; at once by default.
 
     An event expires once its time <= watermark - lateness - retention: no event that may still come
     can reach it. An event that arrives expired is answered with itself alone and not kept. Memory
@@ -72,16 +73,18 @@ class SlidingWindows:
         lateness_us: int,
         others: int = 1,
         retention_us: int | None = None,
+        settle_us: int = 0,
     ) -> None:
         longest = max(windows_us, default=0)
         self.retention_us = longest if retention_us is None else retention_us
         if not windows_us or min(windows_us) < 1 or lateness_us < 0 or others < 0:
             raise ValueError("windows of at least 1 us, lateness and others of at least 0")
-        if self.retention_us < longest:
-            raise ValueError("the retention must not be shorter than the longest window")
+        if self.retention_us < longest or not 0 <= settle_us < self.retention_us:
+            raise ValueError("the retention must cover the longest window and the time to settle")
         self.windows_us = tuple(windows_us)
         self.lateness_us = lateness_us
         self.others = others
+        self.settle_us = settle_us
         self._windows = np.array(self.windows_us, dtype=np.int64)
         self._clear()
 
@@ -152,6 +155,7 @@ class SlidingWindows:
                 self._entities,
                 self._windows,
                 self.retention_us,
+                self.settle_us,
                 slots,
                 times_us,
                 values,

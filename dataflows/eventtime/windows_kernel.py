@@ -391,12 +391,32 @@ def answer_alone(
 
 
 @njit(cache=True, nogil=True)
+def was_seen(pool: Pool, base: int, start: int, p: int, m: int, since: int, until: int) -> bool:
+    """Whether the other of the event at p occurs before it at a time in (since, until]."""
+    before = pool.links[base + p, 2 * m]
+    if before < start or pool.events[base + before, TIME] <= since:
+        return False
+    if pool.events[base + before, TIME] <= until:
+        return True
+    lo, hi = start, int(before)  # the nearest occurrence is too young: look behind `until`
+    while lo < hi:
+        middle = (lo + hi) // 2
+        if pool.events[base + middle, TIME] <= until:
+            lo = middle + 1
+        else:
+            hi = middle
+    found = latest(pool.others[m], base + start, base + lo, pool.others[m, base + p])
+    return found != NONE and pool.events[found, TIME] > since
+
+
+@njit(cache=True, nogil=True)
 def slide(
     pool: Pool,
     references: References,
     entities: NDArray[np.int32],
     windows: NDArray[np.int64],
     retention: int,
+    settle: int,
     slots: NDArray[np.int32],
     times: NDArray[np.int64],
     values: NDArray[np.int64],
@@ -438,8 +458,8 @@ def slide(
             link(pool, base, start, p, end, m, name)
             if name != NONE:
                 references.held[m, name] += 1
-                before = pool.links[base + p, 2 * m]
-                answers.seen[m, i] = before >= start and events[base + before, TIME] > since
+                until = times[i] - settle
+                answers.seen[m, i] = was_seen(pool, base, start, p, m, since, until)
         enter_windows(pool, entity, p, values[i], windows)
         if p > start and events[base + p - 1, TIME] > since:
             answers.since[i] = times[i] - events[base + p - 1, TIME]

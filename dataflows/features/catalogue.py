@@ -1,7 +1,8 @@
-"""The features of the shop's customers and devices, and every column that a rule may name.
+"""The features of customers, devices and terminals, and every column that a rule may name.
 
 Two entities mean two hops through the log: customers' features are computed where payments are
-keyed by user, travel with the payment, and devices' features are added where it is keyed by device.
+keyed by user and travel with the payment; what it was paid with is added where it is keyed by
+device or, at a terminal, where there is none, by terminal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,13 +65,15 @@ CUSTOMER = FeatureSet(
             "different cards the customer used within 1 hour", of="card_id",
         ),
         Feature(
-            "customer_new_device", Aggregate.NEW, 30 * DAY_US,
-            "the customer paid within 30 days, but never from this device; null without a device",
+            "customer_new_device", Aggregate.NEW, DAY_US,
+            "the customer paid in the 30 days before the last 24 hours, but never from this "
+            "device; null without a device",
             of="device_id",
         ),
         Feature(
-            "customer_new_shipping_country", Aggregate.NEW, 30 * DAY_US,
-            "the customer paid within 30 days, but never for delivery to this country",
+            "customer_new_shipping_country", Aggregate.NEW, DAY_US,
+            "the customer paid in the 30 days before the last 24 hours, but never for delivery "
+            "to this country; null without delivery",
             of="shipping_country",
         ),
     ),
@@ -94,6 +97,23 @@ DEVICE = FeatureSet(
     ),
 )  # fmt: skip
 
+TERMINAL = FeatureSet(
+    entity="terminal_id",
+    features=(
+        Feature(
+            "terminal_count_6h", Aggregate.COUNT, 6 * HOUR_US,
+            "payments at the terminal within 6 hours, this one included",
+        ),
+        Feature(
+            "terminal_count_30d", Aggregate.COUNT, 30 * DAY_US,
+            "payments at the terminal within 30 days, this one included",
+        ),
+    ),
+)  # fmt: skip
+
+CUSTOMER_HOP = (CUSTOMER,)
+DEVICE_HOP = (DEVICE, TERMINAL)
+
 PAYMENT = (
     ColumnSpec(
         "total_amount", Kind.NUMBER, "what is paid, in the currency's main unit", Unit.MONEY
@@ -111,8 +131,7 @@ PAYMENT = (
 
 CATALOGUE: dict[str, ColumnSpec] = {
     **{spec.name: spec for spec in PAYMENT},
-    **CUSTOMER.specs,
-    **DEVICE.specs,
+    **{name: spec for one in (*CUSTOMER_HOP, *DEVICE_HOP) for name, spec in one.specs.items()},
 }
 
 

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dataflows.eventtime.snapshots import SnapshotError, check_configuration
 from dataflows.eventtime.windows import SlidingWindows, WindowColumns
 from dataflows.features.columns import Column, ColumnSpec, Kind, Unit, present
 
@@ -31,7 +33,7 @@ class Aggregate(StrEnum):
     EARLIER_MEAN = "earlier_mean"  # null without an earlier payment
     RATIO_TO_EARLIER_MEAN = "ratio_to_earlier_mean"  # null below MIN_EARLIER payments, or mean 0
     DISTINCT = "distinct"  # distinct values of `of`
-    NEW = "new"  # no earlier payment had this `of`, though there were some; null without `of`
+    NEW = "new"  # payments before the window, but none with this `of`; null without `of`
     SECONDS_SINCE_EARLIER = "seconds_since_earlier"  # null without an earlier payment
 
 
@@ -46,7 +48,6 @@ _UNITS = {
     Aggregate.DISTINCT: Unit.COUNT,
     Aggregate.SECONDS_SINCE_EARLIER: Unit.SECONDS,
 }
-_LOOK_BACK = (Aggregate.NEW, Aggregate.SECONDS_SINCE_EARLIER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Feature:
 class FeatureSet:
     """The features of one entity, named by the field that holds its id.
 
-    Features that look back (NEW, SECONDS_SINCE_EARLIER) have the longest window of the set.
+    NEW looks back the longest window of the set and must have one window throughout;
+    SECONDS_SINCE_EARLIER must have the longest.
     """
 
     entity: str
@@ -79,8 +81,20 @@ class FeatureSet:
     def __post_init__(self) -> None:
         longest = max(self.windows_us)
         for feature in self.features:
-            if feature.aggregate in _LOOK_BACK and feature.window_us != longest:
-                raise ValueError(f"{feature.name}: looks back {longest} us, the longest window")
+            match feature.aggregate:
+                case Aggregate.SECONDS_SINCE_EARLIER if feature.window_us != longest:
+                    raise ValueError(
+                        f"{feature.name}: its window must be the longest, {longest} us"
+                    )
+                case Aggregate.NEW if feature.window_us != self.settle_us:
+                    raise ValueError(f"{feature.name}: its window must be {self.settle_us} us")
+                case Aggregate.NEW | Aggregate.DISTINCT if feature.of is None:
+                    raise ValueError(f"{feature.name}: say what it is of")
+
+    @property
+    def settle_us(self) -> int:
+        """The window of the NEW features; 0 if there is none."""
+        return next((f.window_us for f in self.features if f.aggregate is Aggregate.NEW), 0)
 
     @property
     def windows_us(self) -> tuple[int, ...]:
@@ -125,7 +139,12 @@ class RollingFeatures:
         self.declared = declared
         self._others = declared.others
         self._place = {window: w for w, window in enumerate(declared.windows_us)}
-        self._windows = SlidingWindows(declared.windows_us, lateness_us, others=len(self._others))
+        self._windows = SlidingWindows(
+            declared.windows_us,
+            lateness_us,
+            others=len(self._others),
+            settle_us=declared.settle_us,
+        )
 
     def process(self, payments: Payments) -> dict[str, Column]:
         """The features of every payment, as of its event time; all null without the entity."""
@@ -169,7 +188,8 @@ class RollingFeatures:
                 mean = np.where(enough, _mean(sums, earlier), 1.0)
                 return Column(payments.amounts_cents / mean, enough)
             case Aggregate.NEW:
-                new = ~columns.seen[self._others.index(str(feature.of))] & (earlier > 0)
+                settled = columns.counts[-1] > columns.counts[w]
+                new = ~columns.seen[self._others.index(str(feature.of))] & settled
                 return Column(new, known & present(payments.fields[str(feature.of)]))
             case Aggregate.SECONDS_SINCE_EARLIER:
                 return Column(columns.since_us / SECOND_US, columns.since_us >= 0)
@@ -181,6 +201,36 @@ class RollingFeatures:
     def restore(self, snapshot: bytes) -> None:
         """Go on from a snapshot; SnapshotError if it was written for other windows."""
         self._windows.restore(snapshot)
+
+
+class Hop:
+    """The feature sets that one flow computes, as one state."""
+
+    def __init__(self, declared: Sequence[FeatureSet], lateness_us: int) -> None:
+        self._features = [RollingFeatures(one, lateness_us) for one in declared]
+
+    def process(self, payments: Payments) -> dict[str, Column]:
+        """The columns of all sets for every payment."""
+        columns: dict[str, Column] = {}
+        for features in self._features:
+            columns |= features.process(payments)
+        return columns
+
+    def snapshot(self) -> bytes:
+        """The state as versioned bytes."""
+        return msgspec.msgpack.encode([features.snapshot() for features in self._features])
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a snapshot; SnapshotError if it was written for other feature sets."""
+        try:
+            parts = msgspec.msgpack.decode(snapshot, type=list[bytes])
+        except msgspec.MsgspecError as error:
+            raise SnapshotError(
+                f"the snapshot of the features is damaged ({error}): rebuild from the log"
+            ) from error
+        check_configuration("features", {"sets": len(parts)}, {"sets": len(self._features)})
+        for features, part in zip(self._features, parts, strict=True):
+            features.restore(part)
 
 
 def _mean(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:

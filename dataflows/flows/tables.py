@@ -18,6 +18,7 @@ from dataflows.flows.dead_letters import Rejection
 from dataflows.flows.pseudonyms import Pseudonyms
 
 TIME = pa.timestamp("us", "UTC")
+MONEY = pa.decimal128(18, 2)
 _DAY_US = 86_400_000_000
 
 
@@ -104,6 +105,8 @@ class DocumentTable:
     def _column(self, name: str, documents: list[dict[str, Any]]) -> pa.Array:
         values = [document.get(name) for document in documents]
         kind = self._schema.field(name).type
+        if kind == MONEY:
+            return pa.array(values, pa.string()).cast(kind)
         return _addition(values, kind) if kind == TIME else pa.array(values, kind)
 
 
@@ -136,11 +139,12 @@ DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
                 ("user_id", pa.string()),
                 ("device_id", pa.string()),
                 ("event_timestamp", TIME),
-                ("total_amount", pa.float64()),
+                ("total_amount", MONEY),
                 ("currency", pa.string()),
                 ("score", pa.float64()),
                 ("decision", pa.string()),
                 ("rules", pa.list_(pa.string())),
+                ("shadow_rules", pa.list_(pa.string())),
                 ("rule_set", pa.string()),
             ]
         ),
@@ -155,7 +159,7 @@ DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
                 ("device_id", pa.string()),
                 ("event_timestamp", TIME),
                 ("arrived_at", TIME),
-                ("total_amount", pa.float64()),
+                ("total_amount", MONEY),
                 ("currency", pa.string()),
                 ("score", pa.float64()),
                 ("severity", pa.string()),

@@ -77,6 +77,9 @@ class Slot:
     on_failure: Callable[[BaseException], NoReturn] | None = None
     stats: SlotStats = field(init=False)
     fingerprint: dict[str, Any] = field(init=False, default_factory=dict)
+    # What outputs depend on beside the log; a flow names it, so that a replay after a crash is
+    # refused when it has changed (after a clean stop nothing is replayed, and it may change).
+    replay_with: dict[str, str] = field(init=False, default_factory=dict)
     writer: Writer | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -183,6 +186,8 @@ class _Source(FixedPartitionedSource[tuple[str, Records], dict[str, Any]]):
                 f"{low}..{high}; restore the log, or reset the slot with "
                 f"`tidegate reset {slot.flow}`"
             )
+        if start < (published_to or 0):
+            _check_replay(slot, resume["replay_with"])
         return start
 
 
@@ -226,7 +231,12 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
         return datetime.now(UTC) + timedelta(seconds=rest)
 
     def snapshot(self) -> dict[str, Any]:
-        return {"offset": self._next_offset, "fingerprint": self._slot.fingerprint}
+        slot = self._slot
+        return {
+            "offset": self._next_offset,
+            "fingerprint": slot.fingerprint,
+            "replay_with": slot.replay_with,
+        }
 
     def close(self) -> None:
         self._reader.close()
@@ -355,4 +365,14 @@ def _check_fingerprint(slot: Slot, stored: dict[str, Any]) -> None:
                 f"slot {slot.name}: its state was written with {what} = {stored.get(what)}, this "
                 f"is {now}; go back to the former, or rebuild the state from the log with "
                 f"`tidegate reset {slot.flow}`"
+            )
+
+
+def _check_replay(slot: Slot, stored: dict[str, str]) -> None:
+    for what, now in slot.replay_with.items():
+        if stored.get(what) != now:
+            raise Refused(
+                f"slot {slot.name}: it did not stop cleanly, and what it must replay was made with "
+                f"{what} {stored.get(what)}, this is {now}; start once with the former, stop it "
+                "with SIGTERM, then change"
             )

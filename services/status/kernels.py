@@ -6,8 +6,8 @@ import numpy as np
 
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
 from dataflows.eventtime.sessions import Sessions, SessionSettings
-from dataflows.features.customer import CustomerFeatures
-from dataflows.features.device import DeviceFeatures
+from dataflows.features.catalogue import CUSTOMER, DEVICE
+from dataflows.features.rolling import Payments, RollingFeatures
 
 
 def compile_kernels() -> None:
@@ -20,3 +20,9 @@ def compile_kernels() -> None:
     sessions = Sessions(settings)
     kinds = np.zeros(2, np.uint8)
     sessions.process(np.array([1, 100], np.int64), ["a", "b"], kinds, kinds)
+    for declared in (CUSTOMER, DEVICE):
+        fields = {name: ["a", None] for name in (declared.entity, *declared.others)}
+        rolling = RollingFeatures(declared, lateness_us=1)
+        rolling.process(Payments(fields, times_us, times_us, times_us, np.ones(2, np.bool_)))
+        RollingFeatures(declared, lateness_us=1).restore(rolling.snapshot())
+    Sessions.restore(settings, sessions.snapshot())

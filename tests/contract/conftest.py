@@ -5,28 +5,15 @@ A new log adds a fixture that yields its Backend, and its name to BACKENDS. Noth
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from log_backends import Backend
 
 from dataflows.connectors.log import Log, open_log
 
 BACKENDS = ("embedded",)
-
-
-@dataclass
-class Backend:
-    """A running log. It may hold topics and slots of other tests: names are made here."""
-
-    url: str
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    def name(self, what: str) -> str:
-        """A topic or slot that nobody else uses."""
-        return f"{what}.{next(self._numbers)}"
 
 
 @pytest.fixture(params=BACKENDS)

@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import log_publishing
 import numpy as np
-import publishing
 import pytest
-from conftest import Backend
-from draining import Record, contents, drain, read_partition, values
+from log_backends import Backend
+from log_reading import Record, contents, drain, read_partition, values
 
 from dataflows.connectors.log import (
     Fenced,
@@ -365,7 +365,7 @@ class TestProcesses:
         everything = [value.decode().split() for value in values(log, topic) if value]
         for name in names:
             numbers = [int(number) for who, number in everything if who == name]
-            assert numbers == list(range(300 * publishing.BATCH))
+            assert numbers == list(range(300 * log_publishing.BATCH))
 
     def test_threads_may_share_a_log(self, log: Log, topic: str) -> None:
         def append(name: int) -> None:
@@ -413,7 +413,7 @@ class TestProcesses:
         writer = log.writer(slot)
         taken_over = values(log, topic)
         zombie.stdout.read()
-        assert zombie.wait(60) == publishing.FENCED
+        assert zombie.wait(60) == log_publishing.FENCED
         assert writer.marker is not None
         assert len(taken_over) == writer.marker.next_offset
         assert values(log, topic) == taken_over
@@ -421,7 +421,7 @@ class TestProcesses:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    script = Path(publishing.__file__)
+    script = Path(log_publishing.__file__)
     return subprocess.Popen(
         [sys.executable, str(script), *arguments],
         stdin=subprocess.PIPE,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Backend
-from draining import Record, contents, drain, read_partition
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from log_backends import Backend
+from log_reading import Record, contents, drain, read_partition
 
 from dataflows.connectors.log import Fenced, Log, Marker, OffsetOutOfRange, Reader, Writer
 from dataflows.connectors.records import Headers, Output, partition_for, published

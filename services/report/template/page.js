@@ -16,11 +16,12 @@
     title: { standoff: 12, font: { size: narrow ? 11 : 13 }, ...own.title },
   });
 
-  const layout = (own, narrow) => ({
+  const layout = (own, narrow, traces) => ({
     ...own,
     xaxis: axis(own.xaxis, narrow),
     yaxis: axis(own.yaxis, narrow),
-    height: 340,
+    // A narrow legend takes a line for each name.
+    height: 340 + (narrow && traces > 4 ? 16 * traces : 0),
     margin: { l: 8, r: 12, t: 12, b: 8 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
@@ -44,7 +45,8 @@
     for (const [name, figure] of Object.entries(figures)) {
       const place = document.getElementById(`plot-${name}`);
       if (!place) continue;
-      Plotly.react(place, figure.data, layout(figure.layout, place.clientWidth < 500), {
+      const narrow = place.clientWidth < 500;
+      Plotly.react(place, figure.data, layout(figure.layout, narrow, figure.data.length), {
         responsive: true,
         displaylogo: false,
         displayModeBar: false,

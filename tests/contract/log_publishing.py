@@ -1,7 +1,7 @@
 """A process that publishes until it is killed, for tests.
 
-    publishing.py commit URL SLOT TOPIC KEYED_TOPIC   commits as a slot, from its marker on
-    publishing.py append URL TOPIC NAME COUNT         appends COUNT batches, values `NAME <number>`
+    log_publishing.py commit URL SLOT TOPIC KEYED_TOPIC   commits as a slot, from its marker on
+    log_publishing.py append URL TOPIC NAME COUNT         appends COUNT batches, values `NAME <number>`
 
 `commit` prints each next offset once its commit has returned, and exits with 3 when fenced.
 `append` prints `ready` and waits for a line.
