@@ -92,7 +92,10 @@ def _parse(text: str) -> exp.Expr:
         raise PredicateError("nested too deep: split it into several rules") from error
     if len(trees) != 1 or trees[0] is None:
         raise PredicateError("expected one condition, such as total_amount > 100")
-    return trees[0]
+    tree = trees[0]
+    if any(node.error_messages() for node in tree.walk()):  # the parser lets a lone @ pass
+        raise PredicateError("not SQL: an operand is missing")
+    return tree
 
 
 def _syntax_error(error: SqlglotError) -> str:

@@ -1,4 +1,4 @@
-"""Scoring: every rule over a batch at once, one score a payment, reasons for those that need one."""
+"""Scoring: all rules over a batch at once, a score a payment, reasons where they are needed."""
 
 from dataclasses import dataclass
 

@@ -55,6 +55,11 @@ class SessionSettings:
     max_events: int
     horizon_us: int = 7 * _DAY_US
 
+    @property
+    def longest_wait_us(self) -> int:
+        """How far beyond the watermark a session's deadline can be."""
+        return self.bound_us + self.gap_us + self.lateness_us
+
     def __post_init__(self) -> None:
         for name in ("gap_us", "bound_us", "lateness_us", "max_duration_us", "horizon_us"):
             value = getattr(self, name)
@@ -118,9 +123,10 @@ class Sessions:
             max_duration=settings.max_duration_us,
             max_events=settings.max_events,
             horizon=settings.horizon_us,
+            bucket=settings.longest_wait_us // (kernel.RING - 2) + 1,
         )
         self._names = NameTable()
-        self._store = _new_store()
+        self._store = _new_store(self._limits)
         self._rows = np.empty(_FIRST_SIZE, kernel.ROW)
 
     def __len__(self) -> int:
@@ -220,6 +226,8 @@ class Sessions:
             pieces=pieces,
             events=store.events[: registers["used_events"]],
             deadlines=store.deadlines[: registers["deadlines"]],
+            ring=store.ring,
+            chunks=store.chunks[: registers["used_chunks"]],
             users=store.users[used],
             registers=store.registers,
             name_lengths=lengths,
@@ -246,7 +254,8 @@ class Sessions:
             )
         arrays = _read_arrays(snapshot, start, header.lengths)
         sessions = cls(settings)
-        sessions._store = kernel.Store(*arrays[:5], scratch=sessions._store.scratch)
+        store = kernel.Store(*arrays[:7], scratch=sessions._store.scratch)
+        sessions._store = _grown_store(store)
         sessions._names.ids_of(arrays.names.tobytes(), arrays.name_lengths)
         return sessions
 
@@ -263,6 +272,8 @@ class _Arrays(NamedTuple):
     pieces: NDArray[Any]
     events: NDArray[Any]
     deadlines: NDArray[Any]
+    ring: NDArray[np.int32]
+    chunks: NDArray[np.int32]
     users: NDArray[Any]
     registers: NDArray[Any]
     name_lengths: NDArray[np.int32]
@@ -273,6 +284,8 @@ _DTYPES = _Arrays(
     pieces=kernel.PIECE,
     events=kernel.EVENT_SLOT,
     deadlines=kernel.DEADLINE,
+    ring=np.dtype(np.int32),
+    chunks=np.dtype((np.int32, kernel.CHUNK)),
     users=kernel.USER,
     registers=kernel.REGISTERS,
     name_lengths=np.dtype(np.int32),
@@ -296,15 +309,19 @@ def _check(
         )
 
 
-def _new_store() -> kernel.Store:
+def _new_store(limits: kernel.Limits) -> kernel.Store:
     registers = np.zeros(1, kernel.REGISTERS)
     registers["watermark"] = START_OF_TIME_US
-    for free_list in ("free_piece", "free_event", "idle_user"):
+    registers["opened"] = START_OF_TIME_US // limits.bucket
+    registers["opened_until"] = (START_OF_TIME_US // limits.bucket + 1) * limits.bucket
+    for free_list in ("free_piece", "free_event", "free_chunk", "idle_user"):
         registers[free_list] = kernel.NONE
     return kernel.Store(
         pieces=np.zeros(_FIRST_SIZE, kernel.PIECE),
         events=np.zeros(_FIRST_SIZE, kernel.EVENT_SLOT),
         deadlines=np.zeros(_FIRST_SIZE, kernel.DEADLINE),
+        ring=np.full(kernel.RING, kernel.NONE, np.int32),
+        chunks=np.zeros((kernel.chunks_for(_FIRST_SIZE), kernel.CHUNK), np.int32),
         users=np.zeros(0, kernel.USER),
         registers=registers,
         scratch=np.zeros(_FIRST_SIZE, kernel.SCRATCH),
@@ -314,12 +331,15 @@ def _new_store() -> kernel.Store:
 def _grown_store(store: kernel.Store) -> kernel.Store:
     """The store with room for what the kernel wants, and for one more event."""
     registers = store.registers[0]
+    wanted = int(registers["wanted_pieces"])
     pieces, events = int(registers["used_pieces"]), int(registers["used_events"])
-    deadlines, wanted = int(registers["deadlines"]), int(registers["wanted_pieces"])
+    deadlines = int(registers["deadlines"])
+    most = deadlines + int(registers["filed"]) + wanted
     return store._replace(
         pieces=_grown(store.pieces, pieces, pieces + wanted),
         events=_grown(store.events, events, events + 1),
-        deadlines=_grown(store.deadlines, deadlines, deadlines + wanted),
+        deadlines=_grown(store.deadlines, deadlines, most),
+        chunks=_grown(store.chunks, int(registers["used_chunks"]), kernel.chunks_for(most)),
         scratch=_grown(store.scratch, 0, int(registers["wanted_events"])),
     )
 
@@ -328,7 +348,8 @@ def _grown(array: NDArray[Any], used: int, wanted: int) -> NDArray[Any]:
     """The array, or twice as long a copy, with room for `wanted` elements."""
     if wanted <= len(array):
         return array
-    grown = np.zeros(max(2 * len(array), wanted, _FIRST_SIZE), array.dtype)
+    length = max(2 * len(array), wanted, _FIRST_SIZE)
+    grown = np.zeros((length, *array.shape[1:]), array.dtype)
     grown[:used] = array[:used]
     return grown
 

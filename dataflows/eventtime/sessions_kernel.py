@@ -12,9 +12,11 @@ A piece that was emitted and then lost its start is *buried*: its record, then c
 with the piece that took over its events. It holds the revision that its id has reached, and
 whether the retraction is still to be published.
 
-Deadlines are in a heap (of four children a node: half the memory
-touched), ordered by (deadline, piece). An entry is moved back when it turns
-up too early, and ignored when the piece has an earlier one (`piece.due` is the one that counts).
+Deadlines are first filed, coarsely, in a ring of buckets, each a list of chunks of pieces. When the
+watermark reaches a bucket, its pieces go to a heap, which orders them by (deadline, piece); those
+whose deadline has moved on meanwhile are filed again. So the heap is small, and a piece costs
+little however many there are. An entry counts only if it is the one that `piece.due` stands for:
+a deadline that moves to an earlier time gets a new entry, and the old one is passed over.
 """
 
 from typing import Any, Final, NamedTuple
@@ -30,7 +32,9 @@ from dataflows.eventtime.watermark import END_OF_TIME_US, START_OF_TIME_US
 NONE: Final = np.int64(-1)
 NEVER: Final = np.int64(2**63 - 1)
 ONE: Final = np.int64(1)
-HEAP_CHILDREN: Final = 4
+RING: Final = 1024  # buckets; a power of two
+CHUNK: Final = 32  # int32 numbers: the next chunk, how many pieces, pieces
+CHUNK_PIECES: Final = CHUNK - 2
 STAGE_BITS: Final = 3
 STAGE_MASK: Final = 7
 EVENT: Final = 0
@@ -50,7 +54,7 @@ PIECE = np.dtype(
     [
         ("first", "i8"),  # earliest event; of a tomb: the start that its id stands for
         ("last", "i8"),  # latest event
-        ("due", "i8"),  # key of the heap entry that counts, or NEVER
+        ("due", "i8"),  # time of the deadline entry that counts, or NEVER
         ("older", "i4"),  # neighbours in time, of the same user
         ("newer", "i4"),  # of a tomb: the next tomb; of a free record: the next free one
         ("user", "i4"),
@@ -87,13 +91,19 @@ ROW = np.dtype(
 REGISTERS = np.dtype(
     [
         ("watermark", "i8"),
+        ("opened", "i8"),  # last bucket of the ring that the watermark has reached
+        ("opened_until", "i8"),  # its end
+        ("touched", "i8"),  # of no use, but it keeps reads from being optimised away
         ("free_piece", "i4"),  # free records form a list; those from `used` on were never used
         ("free_pieces", "i4"),
         ("used_pieces", "i4"),
         ("free_event", "i4"),
         ("free_events", "i4"),
         ("used_events", "i4"),
-        ("deadlines", "i4"),
+        ("deadlines", "i4"),  # entries in the heap
+        ("filed", "i4"),  # entries in the ring
+        ("free_chunk", "i4"),
+        ("used_chunks", "i4"),
         ("idle_user", "i4"),  # list of users that may have no pieces
         ("wanted_pieces", "i4"),  # what the kernel stopped for
         ("wanted_events", "i4"),
@@ -113,6 +123,8 @@ class Store(NamedTuple):
     pieces: NDArray[Any]
     events: NDArray[Any]
     deadlines: NDArray[Any]
+    ring: NDArray[np.int32]
+    chunks: NDArray[np.int32]
     users: NDArray[Any]
     registers: NDArray[Any]
     scratch: NDArray[Any]
@@ -127,6 +139,7 @@ class Limits(NamedTuple):
     max_duration: int
     max_events: int
     horizon: int
+    bucket: int  # width of a bucket of the ring
 
 
 class Batch(NamedTuple):
@@ -161,6 +174,8 @@ def process(
         if kind != SKIP:
             time = min(max(batch.times[record], START_OF_TIME_US), END_OF_TIME_US)
             registers.watermark = max(registers.watermark, time - limits.bound)
+            if registers.watermark >= registers.opened_until:
+                open_buckets(store, limits)
             if kind == EVENT:
                 outcome = classify_one(time, registers.watermark, limits)
                 if outcome <= LATE and not registers.applied:
@@ -261,9 +276,11 @@ def note_idle(store: Store, user: int) -> None:
 def has_room(store: Store, pieces: int, events: int) -> bool:
     """Whether an event that leads to so many new pieces, at most, and moves so many events fits."""
     registers = store.registers[0]
+    deadlines = registers.deadlines + registers.filed + pieces
     fits = (
         registers.free_pieces + len(store.pieces) - registers.used_pieces >= pieces
-        and len(store.deadlines) - registers.deadlines >= pieces
+        and len(store.deadlines) >= deadlines
+        and len(store.chunks) >= chunks_for(deadlines)
         and registers.free_events + len(store.events) - registers.used_events >= 1
         and len(store.scratch) >= events
     )
@@ -271,6 +288,12 @@ def has_room(store: Store, pieces: int, events: int) -> bool:
         registers.wanted_pieces = pieces
         registers.wanted_events = events
     return fits
+
+
+@kernel
+def chunks_for(deadlines: int) -> int:
+    """Chunks that hold so many entries whichever buckets they are in, and one being emptied."""
+    return deadlines // CHUNK_PIECES + RING + 2
 
 
 @kernel
@@ -368,23 +391,91 @@ def deadline(piece: Any, limits: Limits) -> int:
 
 
 @kernel
-def precedes(due: int, piece: int, entry: Any) -> bool:
-    return due < entry.due or (due == entry.due and piece < entry.piece)
+def schedule(store: Store, limits: Limits, index: int) -> None:
+    """See to it that there is an entry no later than the piece's deadline."""
+    piece = store.pieces[index]
+    due = deadline(piece, limits)
+    if due < piece.due:
+        file(store, limits, index, due)
 
 
 @kernel
-def schedule(store: Store, limits: Limits, index: int) -> None:
-    """See to it that the heap holds an entry no later than the piece's deadline."""
-    piece = store.pieces[index]
-    due = deadline(piece, limits)
-    if due >= piece.due:
+def file(store: Store, limits: Limits, index: int, due: int) -> None:
+    """Enter a deadline, in the heap or in the ring."""
+    registers = store.registers[0]
+    store.pieces[index].due = due
+    if due < registers.opened_until:
+        push(store, due, index)
         return
-    piece.due = due
+    bucket = due // limits.bucket & (RING - 1)
+    chunk = np.int64(store.ring[bucket])
+    if chunk == NONE or store.chunks[chunk, 1] == CHUNK_PIECES:
+        chunk = new_chunk(store, chunk)
+        store.ring[bucket] = chunk
+    store.chunks[chunk, 2 + store.chunks[chunk, 1]] = index
+    store.chunks[chunk, 1] += 1
+    registers.filed += 1
+
+
+@kernel
+def new_chunk(store: Store, following: int) -> int:
+    registers = store.registers[0]
+    chunk = np.int64(registers.free_chunk)
+    if chunk >= 0:
+        registers.free_chunk = store.chunks[chunk, 0]
+    else:
+        chunk = np.int64(registers.used_chunks)
+        registers.used_chunks += 1
+    store.chunks[chunk, 0] = following
+    store.chunks[chunk, 1] = 0
+    return chunk
+
+
+@kernel
+def open_buckets(store: Store, limits: Limits) -> None:
+    """Open the buckets that the watermark has reached, at most once round the ring."""
+    registers = store.registers[0]
+    reached = registers.watermark // limits.bucket
+    first = registers.opened + 1
+    last = min(reached, registers.opened + RING)
+    registers.opened = reached
+    registers.opened_until = (reached + 1) * limits.bucket
+    for bucket in range(first, last + 1):
+        open_bucket(store, limits, bucket)
+
+
+@kernel
+def open_bucket(store: Store, limits: Limits, bucket: int) -> None:
+    """File the pieces of a bucket anew: by now they belong in the heap, or in a later bucket."""
+    registers = store.registers[0]
+    begin = bucket * limits.bucket
+    end = begin + limits.bucket
+    chunk = np.int64(store.ring[bucket & (RING - 1)])
+    store.ring[bucket & (RING - 1)] = NONE
+    while chunk >= 0:
+        entries = store.chunks[chunk, 1]
+        for i in range(2, 2 + entries):  # the waits for memory overlap
+            piece = store.pieces[store.chunks[chunk, i]]
+            registers.touched += piece.due + piece.count
+        registers.filed -= entries
+        for i in range(2, 2 + entries):
+            index = np.int64(store.chunks[chunk, i])
+            piece = store.pieces[index]
+            if begin <= piece.due < end:
+                file(store, limits, index, deadline(piece, limits))
+        following = np.int64(store.chunks[chunk, 0])
+        store.chunks[chunk, 0] = registers.free_chunk
+        registers.free_chunk = chunk
+        chunk = following
+
+
+@kernel
+def push(store: Store, due: int, index: int) -> None:
     heap = store.deadlines
     at = store.registers[0].deadlines
     store.registers[0].deadlines += 1
     while at > 0:
-        parent = (at - 1) // HEAP_CHILDREN
+        parent = (at - 1) >> 1
         if not precedes(due, index, heap[parent]):
             break
         heap[at].due = heap[parent].due
@@ -395,18 +486,22 @@ def schedule(store: Store, limits: Limits, index: int) -> None:
 
 
 @kernel
-def replace_top(store: Store, due: int, index: int) -> None:
-    """Replace the heap's first entry, which the new one follows."""
+def pop(store: Store) -> None:
+    """Drop the first entry of the heap."""
     heap = store.deadlines
+    store.registers[0].deadlines -= 1
     size = store.registers[0].deadlines
+    if size == 0:
+        return
+    due = heap[size].due
+    index = heap[size].piece
     at = 0
     while True:
-        child = HEAP_CHILDREN * at + 1
+        child = 2 * at + 1
         if child >= size:
             break
-        for other in range(child + 1, min(child + HEAP_CHILDREN, size)):
-            if precedes(heap[other].due, heap[other].piece, heap[child]):
-                child = other
+        if child + 1 < size and precedes(heap[child + 1].due, heap[child + 1].piece, heap[child]):
+            child += 1
         if precedes(due, index, heap[child]):
             break
         heap[at].due = heap[child].due
@@ -417,12 +512,8 @@ def replace_top(store: Store, due: int, index: int) -> None:
 
 
 @kernel
-def drop_top(store: Store) -> None:
-    registers = store.registers[0]
-    registers.deadlines -= 1
-    if registers.deadlines > 0:
-        final = store.deadlines[registers.deadlines]
-        replace_top(store, final.due, np.int64(final.piece))
+def precedes(due: int, piece: int, entry: Any) -> bool:
+    return due < entry.due or (due == entry.due and piece < entry.piece)
 
 
 @kernel
@@ -432,26 +523,26 @@ def settle(
     """Emit and free what the watermark has passed; return rows filled, and False if rows is full."""
     registers = store.registers[0]
     while registers.deadlines > 0 and store.deadlines[0].due < registers.watermark:
-        top = store.deadlines[0]
-        index = np.int64(top.piece)
+        expected = store.deadlines[0].due
+        index = np.int64(store.deadlines[0].piece)
         piece = store.pieces[index]
-        if piece.due != top.due:
-            drop_top(store)
-            continue
         due = deadline(piece, limits)
-        if due == top.due and piece.dirty:
+        if piece.due != expected:
+            pop(store)
+            continue
+        if due == expected and piece.dirty:
             wanted = 1 + count_pending(store, piece.tombs)
             if filled + wanted > len(rows):
                 registers.wanted_rows = filled + wanted
                 return filled, False
             filled = emit(store, index, record, rows, filled)
             due = deadline(piece, limits)
-        elif due == top.due:
-            drop_top(store)
+        elif due == expected:
             free_piece(store, index)
-            continue
-        piece.due = due
-        replace_top(store, due, index)
+            due = NEVER
+        pop(store)
+        if due != NEVER:
+            file(store, limits, index, due)
     return filled, True
 
 
@@ -556,7 +647,8 @@ def apply(store: Store, limits: Limits, user: int, event: int) -> bool:
             append(store, older, event)
             schedule(store, limits, older)
             return True
-        if joins_newer or within:
+        reused = piece.tombs != NONE  # its start may be the id of one of them
+        if joins_newer or within or reused:
             return recut(store, limits, user, older, event)
         if not piece.capped:
             piece.capped = True

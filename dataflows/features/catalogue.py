@@ -1,8 +1,7 @@
-"""The features of customers, devices and terminals, and every column that a rule may name.
+"""The features of customers and devices, and every column that a rule may name.
 
 Two entities mean two hops through the log: customers' features are computed where payments are
-keyed by user and travel with the payment; what it was paid with is added where it is keyed by
-device or, at a terminal, where there is none, by terminal.
+keyed by user and travel with the payment, devices' features are added where it is keyed by device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,23 +96,6 @@ DEVICE = FeatureSet(
     ),
 )  # fmt: skip
 
-TERMINAL = FeatureSet(
-    entity="terminal_id",
-    features=(
-        Feature(
-            "terminal_count_6h", Aggregate.COUNT, 6 * HOUR_US,
-            "payments at the terminal within 6 hours, this one included",
-        ),
-        Feature(
-            "terminal_count_30d", Aggregate.COUNT, 30 * DAY_US,
-            "payments at the terminal within 30 days, this one included",
-        ),
-    ),
-)  # fmt: skip
-
-CUSTOMER_HOP = (CUSTOMER,)
-DEVICE_HOP = (DEVICE, TERMINAL)
-
 PAYMENT = (
     ColumnSpec(
         "total_amount", Kind.NUMBER, "what is paid, in the currency's main unit", Unit.MONEY
@@ -131,7 +113,8 @@ PAYMENT = (
 
 CATALOGUE: dict[str, ColumnSpec] = {
     **{spec.name: spec for spec in PAYMENT},
-    **{name: spec for one in (*CUSTOMER_HOP, *DEVICE_HOP) for name, spec in one.specs.items()},
+    **CUSTOMER.specs,
+    **DEVICE.specs,
 }
 
 

@@ -9,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.eventtime.snapshots import SnapshotError, check_configuration
 from dataflows.eventtime.windows import SlidingWindows, WindowColumns
 from dataflows.features.columns import Column, ColumnSpec, Kind, Unit, present
 
@@ -201,36 +199,6 @@ class RollingFeatures:
     def restore(self, snapshot: bytes) -> None:
         """Go on from a snapshot; SnapshotError if it was written for other windows."""
         self._windows.restore(snapshot)
-
-
-class Hop:
-    """The feature sets that one flow computes, as one state."""
-
-    def __init__(self, declared: Sequence[FeatureSet], lateness_us: int) -> None:
-        self._features = [RollingFeatures(one, lateness_us) for one in declared]
-
-    def process(self, payments: Payments) -> dict[str, Column]:
-        """The columns of all sets for every payment."""
-        columns: dict[str, Column] = {}
-        for features in self._features:
-            columns |= features.process(payments)
-        return columns
-
-    def snapshot(self) -> bytes:
-        """The state as versioned bytes."""
-        return msgspec.msgpack.encode([features.snapshot() for features in self._features])
-
-    def restore(self, snapshot: bytes) -> None:
-        """Go on from a snapshot; SnapshotError if it was written for other feature sets."""
-        try:
-            parts = msgspec.msgpack.decode(snapshot, type=list[bytes])
-        except msgspec.MsgspecError as error:
-            raise SnapshotError(
-                f"the snapshot of the features is damaged ({error}): rebuild from the log"
-            ) from error
-        check_configuration("features", {"sets": len(parts)}, {"sets": len(self._features)})
-        for features, part in zip(self._features, parts, strict=True):
-            features.restore(part)
 
 
 def _mean(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:

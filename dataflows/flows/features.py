@@ -125,10 +125,10 @@ class EntityHop:
 
     def __init__(self, settings: EventTime, rolling: RollingFeatures, blob: bytes | None):
         self._settings, self._rolling = settings, rolling
-        self._watermark = Watermark(settings.bound)
+        self._watermark = Watermark(int(settings.bound))
         if blob is not None:
             newest_us, windows = msgspec.msgpack.decode(blob, type=tuple[int, bytes])
-            self._watermark = Watermark(settings.bound, newest_us)
+            self._watermark = Watermark(int(settings.bound), newest_us)
             rolling.restore(windows)
 
     def snapshot(self) -> bytes:

@@ -92,8 +92,8 @@ class Classifier:
 
     def __init__(self, settings: EventTime, contract: Contract, max_ids: int):
         self._settings, self._contract = settings, contract
-        self._watermark = Watermark(settings.bound)
-        self._dedup = Deduplicator(settings.lateness, max_ids)
+        self._watermark = Watermark(int(settings.bound))
+        self._dedup = Deduplicator(int(settings.lateness), max_ids)
 
     @classmethod
     def restore(cls, slot: Slot, contract: Contract, blob: bytes | None) -> Classifier:
@@ -101,8 +101,8 @@ class Classifier:
         state = cls(slot.config.event_time, contract, max_ids)
         if blob is not None:
             newest_us, ids = msgspec.msgpack.decode(blob, type=tuple[int, bytes])
-            state._watermark = Watermark(slot.config.event_time.bound, newest_us)
-            state._dedup = Deduplicator.restore(slot.config.event_time.lateness, max_ids, ids)
+            state._watermark = Watermark(int(state._settings.bound), newest_us)
+            state._dedup = Deduplicator.restore(int(state._settings.lateness), max_ids, ids)
         return state
 
     def snapshot(self) -> bytes:

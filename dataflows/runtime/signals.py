@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 
 STOP = threading.Event()
@@ -25,5 +24,7 @@ def install() -> threading.Event:
 
 
 def _stop_at_end_of_stdin() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: a thread inside its buffer would abort the interpreter at its end.
+    while os.read(0, 4096):
+        pass
     STOP.set()

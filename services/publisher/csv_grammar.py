@@ -64,6 +64,9 @@ def take_apart(record: str, separator: str) -> Cells:
             end = record.find(separator, position)
             end = len(record) if end < 0 else end
             texts.append(record[position:end])
+            if "\n" in texts[-1]:
+                line_end = record.index("\n", position)
+                return Cells(texts, starts, fault=(line_end, "a line end outside quotes"))
         if end == len(record):
             return Cells(texts, starts)
         position = end + 1

@@ -176,7 +176,8 @@ def _joined(lines: list[str], index: int, separator: str) -> tuple[str, Cells, i
     while end < len(lines) and size <= _MAX_OPEN_CHARACTERS:
         size += len(lines[end]) + 1
         end += 1
-        if '"' in lines[end - 1]:
+        # Each quote opens or closes: after an even number of them the cell is as open as before.
+        if lines[end - 1].count('"') % 2:
             record = "\n".join(lines[index:end]).removesuffix("\r")
             cells = take_apart(record, separator)
             if cells.open_at is None:

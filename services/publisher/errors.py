@@ -35,7 +35,6 @@ def listing(names: Iterable[str], limit: int = 20) -> str:
 def suggestion(name: str, known: Iterable[str]) -> str:
     """` (did you mean x or y?)`, or nothing when no known name is near."""
     known = list(known)
-    last_parts = {path.rpartition(".")[2]: path for path in reversed(known)}
-    near = get_close_matches(name, known, n=3, cutoff=0.6)
-    near += [last_parts[part] for part in get_close_matches(name, last_parts, n=2, cutoff=0.8)]
-    return f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
+    near = [path for path in known if path.rpartition(".")[2] == name]
+    near = near or get_close_matches(name, known, n=3)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

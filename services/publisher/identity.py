@@ -60,8 +60,7 @@ def _maybe_seen(bits, probes):  # type: ignore[no-untyped-def]
 def with_ids(bodies: Sequence[bytes], field: str, ids: Sequence[str]) -> list[bytes]:
     """JSON objects with their ids as the first member."""
     prefix = f'{{"{field}":"'
-    heads = "\n".join([prefix + identity for identity in ids]).encode().split(b"\n")
     return [
-        head + (b'",' + body[1:] if len(body) > 2 else b'"}')
-        for head, body in zip(heads, bodies, strict=True)
+        (prefix + identity).encode() + (b'",' + body[1:] if len(body) > 2 else b'"}')
+        for identity, body in zip(ids, bodies, strict=True)
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from services.publisher.errors import PublishError, listing, suggestion
@@ -36,10 +37,12 @@ class PublishOptions:
     """How to read the files and what to make of them.
 
     `format` None goes by each file's name. `mapping` is field -> column, `constants` field -> text.
-    `order` None means by event time for tables and server logs, as they lie for JSON lines, and for
-    anything read from a pipe. Event times after `not_after_us` (arrival + max_future, microseconds)
-    are left out of the report's last event time: ingest refuses those events. `late_after_us`
-    (bound + lateness, microseconds) tells how far behind an event is too late for the stream.
+    `order` None means by event time for tables and for server logs in files, which have no order of
+    arrival, and else as the records come.
+
+    Event times after `not_after_us` (arrival + max_future, microseconds) are left out of the
+    report's last event time: ingest refuses those events. `late_after_us` (bound + lateness,
+    microseconds) tells how far behind an event is too late for the stream.
     """
 
     format: Format | None = None
@@ -130,8 +133,8 @@ def _check_timestamp_format(text: str) -> None:
         return
     example = "--timestamp-format takes strptime's directives, e.g. %Y%m%d or '%d.%m.%Y %H:%M'"
     try:
-        parsed = datetime.strptime(datetime(2001, 2, 3, 4, 5, 6).strftime(text), text)
-    except ValueError as error:
+        parsed = datetime.strptime(datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC).strftime(text), text)
+    except (ValueError, re.error) as error:
         raise PublishError(f"--timestamp-format {text!r}: {error}; {example}") from error
     if parsed.year != 2001:
         raise PublishError(f"--timestamp-format {text!r} has no year; {example}")

@@ -83,6 +83,7 @@ class _Publication:
                 self._take(parsed)
                 self._tell(sources[-1][0])
             self._flush()
+            self._tell(sources[-1][0])
         except PublishError:
             raise
         except (OSError, TidegateError) as error:
@@ -123,7 +124,9 @@ class _Publication:
     def _interrupted(self, error: Exception) -> PublishInterrupted:
         reason = str(error)
         if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+            reason = (
+                error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+            )
         return PublishInterrupted(
             f"publishing stopped: {reason}; {self._report.accepted:,} records had been published:"
             " give the same command again, what is already there counts as a duplicate",
@@ -132,10 +135,15 @@ class _Publication:
 
 
 def _by_time(inputs: Sequence[InputFile], options: PublishOptions) -> bool:
-    """A table or a server log has no order of arrival; JSON lines and pipes have."""
+    """JSON lines and a live log have an order of arrival; a table and a log at rest have none."""
     if options.order is not None:
         return options.order is Order.TIME
-    return not any(file.is_pipe or options.format_of(file.name) is Format.JSONL for file in inputs)
+    at_rest = [
+        options.format_of(file.name) is Format.CSV
+        or (options.format_of(file.name) is Format.COMBINED_LOG and not file.is_pipe)
+        for file in inputs
+    ]
+    return all(at_rest)
 
 
 def _reader(contract: Contract, file: InputFile, options: PublishOptions) -> Reader:

@@ -30,7 +30,8 @@ _SECONDS = re.compile(r"-?[0-9]{1,12}(\.[0-9]*)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-_AMBIGUOUS = {8: "%Y%m%d", 10: EPOCH_SECONDS, 14: "%Y%m%d%H%M%S"}
+_SHORTEST_MILLISECONDS = 11
+_CONFIRMED = {4: "%Y", 8: "%Y%m%d", 10: EPOCH_SECONDS, 14: "%Y%m%d%H%M%S"}
 """Bare numbers of these lengths are hardly ever milliseconds: the format a person must confirm."""
 
 
@@ -39,9 +40,9 @@ def read_times(
 ) -> tuple[NDArray[np.int64], dict[int, str]]:
     """(int64[n] microseconds, reasons by row) of n cells; UNTIMED where there is none.
 
-    Without a format: RFC 3339, epoch milliseconds, an ISO date, or an ISO date and time that is UTC
-    unless it names an offset. With one, only that: strptime's, or %s for epoch seconds; UTC unless
-    the format has an offset.
+    Without a format: RFC 3339, an ISO date, an ISO date and time that is UTC unless it names an
+    offset, or epoch milliseconds of at least 11 digits. With one, only that: strptime's, or %s for
+    epoch seconds; UTC unless the format has an offset.
     """
     if timestamp_format is not None:
         return _by_format(cells, timestamp_format)
@@ -63,7 +64,9 @@ def read_times(
 def _canonical(text: str) -> str | int | None:
     """What parse_timestamps understands, None where nothing can be made of the text."""
     if _WHOLE.fullmatch(text):
-        return None if len(text) in _AMBIGUOUS else int(text)
+        digits = len(text.lstrip("-"))
+        is_clear = digits >= _SHORTEST_MILLISECONDS and digits not in _CONFIRMED
+        return int(text) if is_clear else None
     match = _ISO.fullmatch(text)
     if match is None:
         return None
@@ -75,7 +78,7 @@ def _canonical(text: str) -> str | int | None:
 
 
 def _reason(text: str) -> str:
-    suggested = _AMBIGUOUS.get(len(text)) if _WHOLE.fullmatch(text) else None
+    suggested = _CONFIRMED.get(len(text)) if _WHOLE.fullmatch(text) else None
     if suggested is not None:
         return f"{text} is not clearly a time: if it is one, say --timestamp-format {suggested}"
     return (

@@ -34,7 +34,9 @@ class LakeCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     events: Mapping[str, Mapping[str, int]]  # by source and lateness
     derived: Mapping[str, int]  # by table
-    repeated_alerts: int
+    alerts: int  # different ones
+    suspicious: int  # scores whose decision is not to allow
+    payments_to_score: int  # timely, and no refunds
     session_events: int  # in the final sessions
     revenue_in_time: Decimal
 
@@ -151,11 +153,15 @@ def _of_lake(totals: Sequence[FlowTotals], lake: LakeCounts) -> Iterator[_Compar
         payments, requests = lake.timely("transactions"), flows["features"].records_in
         yield "features: records in, against timely payments in the lake", payments, requests
     if "score" in flows:
-        scored = fate("score", "good", "late")
-        yield "lake: scores, against score", scored, lake.derived.get("scores", 0)
+        score, to_score = flows["score"], lake.payments_to_score
+        yield "score: records in, against payments in the lake", to_score, score.records_in
+        scores = lake.derived.get("scores", 0)
+        yield "lake: scores, against score", score.good + score.late, scores
     if "load" in flows:
         failed = sum(total.failed for total in totals if total.flow != "load")
         dead_letters = lake.derived.get("dead_letters", 0)
         yield "lake: dead letters, against all flows' failed", failed, dead_letters
         yield "lake: all rows, against load", flows["load"].good, lake.rows
-    yield "lake: alerts that are there twice", 0, lake.repeated_alerts
+    alerts = lake.derived.get("alerts", 0)
+    yield "lake: alerts, against scores that are not allowed", lake.suspicious, alerts
+    yield "lake: different alerts, against all alerts", alerts, lake.alerts

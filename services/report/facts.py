@@ -144,10 +144,12 @@ def _series(lake: Lake, bucket: str, column: str, known: Sequence[str], conditio
 def _sessions(lake: Lake) -> SessionFacts:
     count, median, p90, mean_events, capped, revised = lake.row(
         """SELECT count(*), quantile_cont(seconds, 0.5), quantile_cont(seconds, 0.9),
-               avg(event_count), count_if(capped), count_if(revision > 1)
+               avg(event_count), count(*) FILTER (capped), count(*) FILTER (revision > 1)
            FROM final_sessions"""
     )
-    (retracted,) = lake.row("SELECT count_if(superseded_by IS NOT NULL) FROM last_revisions")
+    (retracted,) = lake.row(
+        "SELECT count(*) FILTER (superseded_by IS NOT NULL) FROM last_revisions"
+    )
     minutes = lake.counts(
         f"""SELECT least(seconds // 60, {LENGTH_MINUTES})::INT, count(*)
             FROM final_sessions GROUP BY ALL"""
@@ -205,8 +207,8 @@ def _alerts(lake: Lake) -> AlertFacts:
 def _alert_rows(lake: Lake, order: str, limit: int) -> list[Alert]:
     rows = lake.rows(
         f"""SELECT alert_id, transaction_id, user_id, coalesce(device_id, ''),
-                make_timestamp(epoch_us(event_timestamp)), total_amount, coalesce(currency, ''),
-                score, severity, decision, coalesce(reasons, [])
+                make_timestamp(epoch_us(event_timestamp)), total_amount::DOUBLE,
+                coalesce(currency, ''), score, severity, decision, coalesce(reasons, [])
             FROM alerts ORDER BY {order} LIMIT {limit}"""
     )
     return [_alert(row) for row in rows]
@@ -262,18 +264,23 @@ def _reprocessing(lake: Lake) -> list[Reprocessing]:
 
 
 def _lake_counts(lake: Lake, sources: Sequence[SourceCount]) -> LakeCounts:
-    repeated, session_events, revenue = lake.row(
-        """SELECT (SELECT count(*) - count(DISTINCT alert_id) FROM alerts),
+    alerts, suspicious, session_events, payments_to_score, revenue = lake.row(
+        """SELECT (SELECT count(DISTINCT alert_id) FROM alerts),
+               (SELECT count(*) FILTER (decision <> 'allow') FROM scores),
                (SELECT coalesce(sum(event_count), 0)::BIGINT FROM final_sessions),
-               (SELECT coalesce(sum(total_amount), 0)::DECIMAL(38, 2) FROM transactions
-                WHERE status IN ('authorized', 'captured') AND lateness <> 'buffered')"""
+               count(*) FILTER (status IS DISTINCT FROM 'refunded'),
+               coalesce(sum(total_amount) FILTER (status IN ('authorized', 'captured')), 0)
+                   ::DECIMAL(38, 2)
+           FROM transactions WHERE lateness <> 'buffered'"""
     )
     return LakeCounts(
         events={
             source.source: {name: getattr(source, name) for name in LATENESS} for source in sources
         },
         derived={table: lake.row(f'SELECT count(*) FROM "{table}"')[0] for table in lake.derived},
-        repeated_alerts=repeated,
+        alerts=alerts,
+        suspicious=suspicious,
+        payments_to_score=payments_to_score,
         session_events=session_events,
         revenue_in_time=revenue,
     )

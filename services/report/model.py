@@ -19,7 +19,8 @@ class LagSample(msgspec.Struct, frozen=True):
 
 
 class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What only the run itself knows; latencies from an event's arrival to its alert."""
+    """What only the run itself knows. Latencies are from an event's arrival to its alert; None or
+    nan without alerts."""
 
     events: int
     wall_seconds: float
@@ -179,6 +180,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ingested: list[Tally]
     flows: list[FlowTotals]
     checks: list[Check]
+
+    @property
+    def simulated(self) -> bool:
+        """What was injected is known."""
+        return self.fraud is not None
 
     @property
     def adds_up(self) -> bool:

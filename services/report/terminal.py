@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from dataflows.runtime.fates import Reconciliation
 from services.report.checks import Check
 from services.report.model import Alert, Facts
 from services.report.wording import (
@@ -48,8 +49,12 @@ class Summary:
 
 
 def summary(facts: Facts) -> Summary:
-    """The end of the run, to be printed: `Console().print(summary(facts))`."""
+    """The end of the run, as something to print."""
     return Summary(facts)
+
+
+def print_summary(facts: Facts, console: Console) -> None:
+    console.print(summary(facts))
 
 
 _ASCII = str.maketrans({"✓": "+", "✗": "X", "█": "#", "─": "-", "…": "~"})
@@ -83,7 +88,7 @@ def _sessions(facts: Facts) -> Iterator[RenderableType]:
         return
     yield Text(
         f"{count_of(sessions.count, 'session')} of {sessions.mean_events:.1f} events on average; "
-        f"half are shorter than {duration(sessions.median_seconds)}, nine in ten than "
+        f"half are shorter than {duration(sessions.median_seconds)}, nine in ten shorter than "
         f"{duration(sessions.p90_seconds)}."
     )
     yield Text(
@@ -115,7 +120,11 @@ def _alerts(facts: Facts) -> Iterator[RenderableType]:
     if not alerts.count:
         yield Text(f"No alert on {count_of(alerts.scored, 'scored payment')}.")
     else:
-        severities = [f"{count:,} {name}" for name, count in alerts.by_severity.items() if count]
+        severities = [
+            f"{count:,} {printable(name, 20)}"
+            for name, count in alerts.by_severity.items()
+            if count
+        ]
         yield Text(
             f"{count_of(alerts.count, 'alert')} on {count_of(alerts.scored, 'scored payment')}: "
             f"{', '.join(severities)}."
@@ -143,9 +152,9 @@ def _explained(nth: int, alert: Alert) -> RenderableType:
     """Who, when, how much, and why."""
     lines = Text.assemble(
         f"\n{nth}. ",
-        (alert.severity.upper(), SEVERITY_STYLES.get(alert.severity, "")),
+        (printable(alert.severity.upper(), 20), SEVERITY_STYLES.get(alert.severity, "")),
         f"  {printable(alert.user_id, 40)} paid {money(alert.amount, alert.currency)} on "
-        f"{instant(alert.at)};\n   score {alert.score:.2f}, decision: {alert.decision}. Why:",
+        f"{instant(alert.at)};\n   score {alert.score:.2f}, decision: {printable(alert.decision, 20)}. Why:",
     )
     reasons = Table.grid(padding=(0, 1))
     for rank, reason in enumerate(alert.reasons[:REASONS_SHOWN], 1):
@@ -186,16 +195,15 @@ def _dead_letters(facts: Facts) -> Iterator[RenderableType]:
 def _tallies(facts: Facts, rows: list[tuple[str, str]]) -> RenderableType:
     """Ingest's counts, beside what was injected where that is known."""
     by_fate = {tally.fate: tally for tally in facts.ingested}
-    known = any(tally.injected is not None for tally in facts.ingested)
     table = _table(("", "left"), ("events", "right"))
-    if known:
+    if facts.simulated:
         table.add_column("injected", justify="right")
         table.add_column("")
     for label, fate in rows:
         tally = by_fate.get(fate)
         counted = tally.counted if tally else 0
         injected = (tally.injected if tally else 0) or 0
-        beside = (f"{injected:,}", _mark(counted == injected)) if known else ()
+        beside = (f"{injected:,}", _mark(counted == injected)) if facts.simulated else ()
         table.add_row(label, f"{counted:,}", *beside)
     return table
 
@@ -203,53 +211,56 @@ def _tallies(facts: Facts, rows: list[tuple[str, str]]) -> RenderableType:
 def _speed(facts: Facts) -> Iterator[RenderableType]:
     figures = facts.figures
     yield Text(
-        f"{count_of(figures.events, 'event')} in {duration(figures.wall_seconds)}: "
-        f"{figures.events_per_second:,.0f} events a second, through every flow."
+        f"{count_of(figures.events, 'event')} through every flow, "
+        f"{figures.events_per_second:,.0f} a second; the run took "
+        f"{duration(figures.wall_seconds)}."
     )
-    if figures.alert_latency_p50_ms is not None:
-        yield Text(
-            "From an event's arrival to its alert: half within "
-            f"{milliseconds(figures.alert_latency_p50_ms)} (p50), 99 of 100 within "
-            f"{milliseconds(figures.alert_latency_p99_ms)} (p99)."
-        )
+    yield Text(
+        "From an event's arrival to its alert: half within "
+        f"{milliseconds(figures.alert_latency_p50_ms)} (p50), 99 of 100 within "
+        f"{milliseconds(figures.alert_latency_p99_ms)} (p99)."
+        if facts.alerts.count
+        else "No alert, so the way from event to alert was not measured."
+    )
 
 
 def _reconciliation(facts: Facts) -> Iterator[RenderableType]:
     if facts.flows:
         table = _table(("flow", "left"), ("in", "right"), ("= good", "right"))
         for kind in ("+ failed", "+ late", "+ duplicate", "+ suppressed"):
-            table.add_column(kind, justify="right")
+            table.add_column(kind, justify="right", no_wrap=True)
         table.add_column("")
         for flow in facts.flows:
-            numbers = (flow.records_in, flow.good, flow.failed, flow.late)
-            rest = (flow.duplicate, flow.suppressed)
-            cells = (f"{number:,}" for number in (*numbers, *rest))
+            cells = (f"{getattr(flow, kind):,}" for kind in ("records_in", *Reconciliation.KINDS))
             table.add_row(flow.flow, *cells, _mark(flow.difference == 0))
         yield table
-    yield from _verdict(facts.checks, injected=any(t.injected is not None for t in facts.ingested))
+    else:
+        yield Text("No flow has run.")
+    if facts.checks and (facts.flows or not facts.adds_up):
+        yield from _verdict(facts.checks, facts.simulated)
 
 
-def _verdict(checks: list[Check], *, injected: bool) -> Iterator[RenderableType]:
+def _verdict(checks: list[Check], simulated: bool) -> Iterator[RenderableType]:
     bad = [check for check in checks if not check.good]
     if bad:
         yield Text(f"\n✗ IT DOES NOT ADD UP: {len(bad)} of {len(checks)} checks fail", "bold red")
+        failures = Table.grid(padding=(0, 1))
         for check in bad:
-            yield Text(
-                f"  ✗ {check.what}: expected {check.expected:,}, got {check.got:,} "
-                f"({check.got - check.expected:+,})",
-                "red",
-            )
+            counts = f"expected {check.expected:,}, got {check.got:,}"
+            difference = f"{check.got - check.expected:+,}"
+            failures.add_row("✗", f"{check.what}: {counts} ({difference})", style="red")
+        yield failures
         return
-    against = "the flows, the lake and what was injected" if injected else "the flows and the lake"
+    against = "the flows, the lake and what was injected" if simulated else "the flows and the lake"
     yield Text(f"\n✓ It adds up: {count_of(len(checks), 'check')} of {against} hold.", "bold green")
 
 
 def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for name, justify in columns:
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     return table
 
 
 def _mark(good: bool) -> Text:
-    return Text("✓", "green") if good else Text("✗ DIFFERS", "bold red")
+    return Text("✓", "green") if good else Text("✗", "bold red")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -61,14 +62,14 @@ def duration(seconds: float) -> str:
     """The two largest units: 4 min 12 s."""
     whole = round(seconds)
     if whole < 60:
-        return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{seconds:.1f} s" if 0 < seconds < 9.95 else f"{whole} s"
+    size, unit, smaller = (60, "min", "s") if whole < 3600 else (3600, "h", "min")
+    rest = whole % size // (size // 60)
+    return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
 
 
 def milliseconds(value: float | None) -> str:
-    if value is None:
+    if value is None or math.isnan(value):
         return "not measured"
     return f"{value / 1000:.1f} s" if value >= 1000 else f"{value:.0f} ms"
 

@@ -17,18 +17,29 @@ def print_slots(statuses: Sequence[SlotStatus]) -> None:
         print("No slot has done anything yet: `tidegate up` runs them, `tidegate simulate` feeds.")
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("flow", "topic", "part."):
-        table.add_column(name)
+    for name in ("flow", "slot"):
+        table.add_column(name, no_wrap=True)
     for name in ("offset", "lag", "lag s", "watermark", "good", "failed", "late", "dup."):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for s in statuses:
         numbers = (s.good, s.failed, s.late, s.duplicate)
         table.add_row(
-            *(s.flow, s.topic, str(s.partition), f"{s.offset:,}"),
-            *(f"{s.lag_records:,}", f"{s.lag_seconds:.1f}", s.watermark or "-"),
+            *(s.flow, f"{s.topic}/{s.partition}", f"{s.offset:,}"),
+            *(f"{s.lag_records:,}", f"{s.lag_seconds:.1f}", _short(s.watermark)),
             *(f"{number:,}" for number in numbers),
         )
-    Console().print(table)
+    _print(table)
+
+
+def _short(watermark: str | None) -> str:
+    return watermark.removesuffix("+00:00") if watermark else "-"
+
+
+def _print(table: Table) -> None:
+    """Never cut to fit: a narrow terminal wraps, a pipe gets it all."""
+    console = Console()
+    width = console.measure(table, options=console.options.update(width=500)).maximum
+    Console(width=max(width, console.width)).print(table)
 
 
 def print_topics(held: Mapping[str, TopicInfo]) -> None:
@@ -39,4 +50,4 @@ def print_topics(held: Mapping[str, TopicInfo]) -> None:
         table.add_column(name, justify="right")
     for name, info in sorted(held.items()):
         table.add_row(name, str(info.partitions), f"{info.records:,}", f"{info.bytes:,}")
-    Console().print(table)
+    _print(table)

@@ -142,7 +142,9 @@ class Supervisor:
                 each_tick()
                 stop.wait(TICK_S)
         finally:
-            self._drain()
+            unclean = self._drain()
+        if unclean:
+            raise WorkersFailed(f"workers that did not drain cleanly, by exit code: {unclean}")
 
     def _attend(self, worker: Worker) -> None:
         code = worker.reap()
@@ -154,11 +156,9 @@ class Supervisor:
             )
         worker.start_when_due()
 
-    def _drain(self) -> None:
+    def _drain(self) -> dict[str, int | None]:
         for worker in self.workers:
             worker.stop()
         deadline = time.monotonic() + DRAIN_S
         codes = {worker.group.name: worker.wait(deadline) for worker in self.workers}
-        unclean = {name: code for name, code in codes.items() if code not in (None, Exit.OK)}
-        if unclean:
-            self._say(f"workers that did not drain cleanly, by exit code: {unclean}")
+        return {name: code for name, code in codes.items() if code not in (None, Exit.OK)}

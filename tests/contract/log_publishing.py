@@ -1,10 +1,11 @@
 """A process that publishes until it is killed, for tests.
 
-    log_publishing.py commit URL SLOT TOPIC KEYED_TOPIC   commits as a slot, from its marker on
-    log_publishing.py append URL TOPIC NAME COUNT         appends COUNT batches, values `NAME <number>`
+    log_publishing.py commit URL SLOT TOPIC KEYED_TOPIC
+    log_publishing.py append URL TOPIC NAME COUNT
 
-`commit` prints each next offset once its commit has returned, and exits with 3 when fenced.
-`append` prints `ready` and waits for a line.
+`commit` commits as a slot, going on from its marker; it prints each next offset once its commit
+has returned, and exits with 3 when fenced. `append` prints `ready`, waits for a line, then appends
+COUNT batches with the values `NAME <number>`.
 """
 
 from __future__ import annotations

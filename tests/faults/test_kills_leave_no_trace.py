@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from dataflows.connectors.lake import lake_files
 from dataflows.flows.opening import open_shop
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import load_config
-from dataflows.runtime.worker import WorkerFile
 from services.simulator.driver import publish_chunks
 from services.simulator.settings import SimulationSettings
 from services.simulator.simulate import simulate
@@ -32,7 +30,7 @@ from services.status.slots import flow_totals, slot_statuses
 TIMEOUT_S = 240.0
 SETTINGS = {
     "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": "500ms",
-    "TIDEGATE_SLOTS_BATCH_RECORDS": "700",
+    "TIDEGATE_SLOTS_BATCH_RECORDS": "60",
     "TIDEGATE_SERVICE_PORT": "0",
     "TIDEGATE_SERVICE_RESTART_BACKOFF": "10ms",
     "TIDEGATE_SERVICE_CRASH_LOOP_RESTARTS": "1000",
@@ -49,7 +47,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     partitions = {source: shop.topology.topics[f"raw.{source}"] for source in shop.contracts}
     simulation = simulate(
         SimulationSettings(
-            start=start, days=7, customers=800, target_events=60_000, partitions=partitions
+            start=start, days=7, customers=800, target_events=80_000, partitions=partitions
         )
     )
     publish_chunks(shop.log, simulation.chunks(), None, threading.Event())
@@ -77,13 +75,10 @@ class Service:
         )
 
     def worker_pids(self) -> list[int]:
-        pids = []
-        for file in (self._directory / "run").glob("*.json"):
-            try:
-                pids.append(msgspec.json.decode(file.read_bytes(), type=WorkerFile).pid)
-            except (FileNotFoundError, msgspec.DecodeError):
-                continue
-        return pids
+        """The supervisor's children, from the moment they are started."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        return [int(child) for child in children.read_text().split()] if children.exists() else []
 
     def stop(self) -> None:
         self.process.terminate()
@@ -93,12 +88,12 @@ class Service:
 
 
 def run(directory: Path, kills: Iterator[tuple[float, bool]]) -> int:
-    """Runs until every slot has drained, killing as told; returns how many kills hit."""
+    """Runs until every slot has drained, killing as told meanwhile; returns how many kills hit."""
     service, shop, hits = Service(directory), shop_in(directory), 0
     give_up, drained = time.monotonic() + TIMEOUT_S, 0
     wait, kill_supervisor = next(kills, (float("inf"), False))
     due = time.monotonic() + wait
-    while drained < 4 or due != float("inf"):
+    while drained < 4:
         assert time.monotonic() < give_up, "the flows did not catch up"
         if service.process.poll() is not None:
             service.start()
@@ -209,8 +204,8 @@ def kill_series(
 ) -> None:
     print(f"seed {seed}")
     random.seed(seed)
-    plan = [(random.uniform(0.2, 1.5), random.random() < 0.2) for _ in range(kills)]
+    plan = [(random.uniform(0.1, 3.5), random.random() < 0.15) for _ in range(kills)]
     directory = copy_of(filled, target / "data")
     hits = run(directory, iter(plan))
-    assert hits >= kills // 2, "most kills found nothing to kill"
+    assert hits >= kills, "the flows were done before the last kill: give them more to do"
     compare(undisturbed, outputs(directory))

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from dataflows.connectors import embedded, sqlite_file
-from dataflows.connectors.embedded import EmbeddedLog
+from dataflows.connectors import embedded_store, sqlite_file
+from dataflows.connectors.embedded import EmbeddedLog, EmbeddedReader
 from dataflows.connectors.log import LogError, Marker, open_log
 from dataflows.connectors.records import Output, published
 
@@ -96,8 +96,8 @@ class TestBatches:
     def test_large_outputs_are_stored_in_pieces(
         self, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(embedded, "BATCH_BYTES", 1_000)
-        monkeypatch.setattr(embedded, "READ_BYTES", 3_000)
+        monkeypatch.setattr(embedded_store, "BATCH_BYTES", 1_000)
+        monkeypatch.setattr(embedded_store, "READ_BYTES", 3_000)
         values: list[bytes | None] = [random.Random(n).randbytes(100) for n in range(100)]
         values[40] = b"x" * 5_000
         log.append(put(*values))
@@ -109,7 +109,7 @@ class TestBatches:
     def test_a_record_beyond_the_limit_is_refused_and_nothing_stored(
         self, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(embedded, "MAX_RECORD_BYTES", 10_000)
+        monkeypatch.setattr(embedded_store, "MAX_RECORD_BYTES", 10_000)
         with pytest.raises(LogError, match=r"topic t has 10,.* at most 10,000"):
             log.append([*put(b"lost"), *put(b"x" * 10_000)])
         assert read_all(log) == []
@@ -132,7 +132,7 @@ class TestBatches:
         log.close()
 
 
-def read_rest(reader: embedded.EmbeddedReader) -> list[bytes | None]:
+def read_rest(reader: EmbeddedReader) -> list[bytes | None]:
     values: list[bytes | None] = []
     while len(records := reader.read(1_000)):
         values += records.values
@@ -278,7 +278,7 @@ class TestFiles:
         connection.close()
         reader = log.reader("t", 0, 0)
         assert reader.read(2).values == [b"a", b"b"]
-        with pytest.raises(LogError, match=r"log\.db is damaged.*t partition 0 from offset 2"):
+        with pytest.raises(LogError, match=r"log\.db is damaged: a batch at offset 2"):
             reader.read(2)
         assert reader.position == 2
 
@@ -317,7 +317,7 @@ class TestNoRoom:
     def test_a_full_disk_loses_nothing(self, log: EmbeddedLog) -> None:
         writer = log.writer("slot")
         writer.commit(put(b"kept"), Marker(seq=1, next_offset=1))
-        execute = writer._database.execute
+        execute = writer._store.execute
         pages = execute("PRAGMA page_count").fetchone()[0]
         execute(f"PRAGMA max_page_count = {pages + 5}")
         with pytest.raises(LogError, match=r"log\.db: the disk is full; make room") as refusal:

@@ -173,11 +173,11 @@ def test_quoted_parts_hold_any_text(cells: list[tuple[str, str]]) -> None:
 def test_the_real_log_arrives_whole(shared_data: Path) -> None:
     path = shared_data / "apache_access_log.gz"
     done = publish("clickstream", path, format="combined-log")
-    lines = gzip.open(path, "rt").read().splitlines()
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     assert done.report.accepted == len(lines) == 10_000
     assert done.report.rejected == 0
     assert [line.line for line in done.report.odd_lines] == [8_899]
-    expected = Counter()
+    expected: Counter[tuple[str, int, str]] = Counter()
     for line in lines:
         host, time, path_ = re.match(r'(\S+) .*?\[(.*?)\] "\w+ (\S+)', line).groups()  # type: ignore[union-attr]
         instant = datetime.strptime(time, "%d/%b/%Y:%H:%M:%S %z")

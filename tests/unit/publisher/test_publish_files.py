@@ -7,6 +7,7 @@ import os
 import threading
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from services.publisher.files import MAX_RECORD_BYTES, Block, Fault, line_blocks
 LINE = b'{"event_id":"e1","user_id":"u1","event_timestamp":"2026-01-01T00:00:00Z"}\n'
 
 
-def _error(*files: str | Path, **options: object) -> str:
+def _error(*files: str | Path, **options: Any) -> str:
     with pytest.raises(PublishError) as caught:
         publish("clickstream", *files, **options)
     message = str(caught.value)

@@ -1,0 +1,1 @@
+"""The flows: one file is one diagram."""

@@ -1,0 +1,279 @@
+"""Facts are what somebody with a pencil would count in the same lake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pytest
+import report_shop as shop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.report.facts import FUNNEL, LENGTH_MINUTES, gather
+from services.report.model import Facts, FraudKind, Reason, RunFigures
+from services.status.slots import FlowTotals
+
+NOTHING = RunFigures(events=0, wall_seconds=0.0, events_per_second=0.0)
+
+
+def gather_lake(lake: Path) -> Facts:
+    return gather(lake, [], None, [], NOTHING)
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> Facts:
+    return shop.facts(tmp_path)
+
+
+def test_events_by_source_and_lateness(facts: Facts) -> None:
+    counts = {
+        s.source: (s.on_time, s.late, s.buffered, s.expired, s.rejected) for s in facts.sources
+    }
+    assert counts == {
+        "clickstream": (6, 2, 1, 0, 2),
+        "transactions": (3, 1, 1, 1, 1),
+        **dict.fromkeys(
+            ("customer_support", "product_catalog", "customer_profiles", "labels"), (0,) * 5
+        ),
+    }
+
+
+def test_traffic_by_the_hour(facts: Facts) -> None:
+    assert facts.traffic.bucket == "hour"
+    assert [(start.day, start.hour) for start in facts.traffic.at] == [
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (2, 1),
+        (2, 2),
+    ]
+    assert facts.traffic.at[0] == datetime(2026, 1, 1, tzinfo=UTC)
+    assert facts.traffic.counts == {"clickstream": [4, 3, 0, 1, 1], "transactions": [2, 1, 2, 0, 0]}
+
+
+def test_traffic_by_the_day_over_a_long_time(tmp_path: Path) -> None:
+    columns = {"event_timestamp": shop.TIME, "lateness": pa.string()}
+    days = [(shop.at(24 * day), "on_time") for day in (0, 0, 1, 300)]
+    shop.write(tmp_path, "labels", columns, days)
+    traffic = gather_lake(tmp_path).traffic
+    assert (traffic.bucket, traffic.counts) == ("day", {"labels": [2, 1, 1]})
+
+
+def test_lateness_by_the_day(facts: Facts) -> None:
+    assert [start.day for start in facts.late_over_time.at] == [1, 2]
+    assert facts.late_over_time.counts == {"late": [3, 0], "buffered": [1, 1]}
+
+
+def test_sessions_are_the_last_revisions_that_were_not_merged_away(facts: Facts) -> None:
+    sessions = facts.sessions
+    assert (sessions.count, sessions.revised, sessions.retracted, sessions.capped) == (3, 2, 1, 1)
+    assert sessions.median_seconds == pytest.approx(360)
+    assert sessions.p90_seconds == pytest.approx(648)
+    assert sessions.mean_events == pytest.approx(8 / 3)
+    assert [i for i, count in enumerate(sessions.lengths.counts) if count] == [0, 6, 12]
+
+
+def test_funnel_counts_who_reached_a_step_or_a_later_one(facts: Facts) -> None:
+    assert [step.sessions for step in facts.funnel] == [3, 3, 2, 1, 1]
+    assert [step.share_of_previous for step in facts.funnel] == [None, 1.0, 2 / 3, 0.5, 1.0]
+
+
+def test_alerts(facts: Facts) -> None:
+    alerts = facts.alerts
+    assert alerts.by_severity == {"critical": 1, "high": 0, "medium": 0, "low": 1}
+    assert alerts.by_decision == {"allow": 1, "review": 1, "block": 1}
+    assert [alert.alert_id for alert in alerts.top] == ["a3", "a2"]
+    assert alerts.top[0].at == datetime(2026, 1, 1, 2, tzinfo=UTC)
+    assert alerts.top[0].reasons == [
+        Reason("dear", 0.7, "12.4 times the usual amount"),
+        Reason("many_cards", 0.4, "4 cards in 10 min"),
+    ]
+    assert [alerts.scores[d].counts.index(1) for d in ("allow", "review", "block")] == [0, 13, 24]
+
+
+def test_top_alerts_are_of_different_customers_first(tmp_path: Path) -> None:
+    rows: list[tuple[Any, ...]] = [
+        (name, name, user, None, shop.at(0), amount, "EUR", score, "high", "block", [])
+        for name, user, amount, score in (
+            ("a1", "u1", 10.0, 0.9),
+            ("a2", "u1", 99.0, 0.9),
+            ("a3", "u2", 10.0, 0.6),
+            ("a4", "u1", 10.0, 0.8),
+            ("a5", "u3", 11.0, 0.6),
+        )
+    ]
+    shop.write_alerts(tmp_path, rows)
+    top = gather_lake(tmp_path).alerts.top
+    assert [alert.alert_id for alert in top] == ["a2", "a5", "a3", "a1", "a4"]
+
+
+def test_frauds_that_were_noticed(facts: Facts) -> None:
+    assert facts.fraud is not None
+    assert facts.fraud.kinds == [
+        FraudKind(kind="account_takeover", cases=1, caught=0, payments=1, alerted_payments=0),
+        FraudKind(kind="card_burst", cases=2, caught=1, payments=3, alerted_payments=1),
+    ]
+    assert facts.fraud.precision == 0.5
+
+
+def test_dead_letters_and_reprocess_requests(facts: Facts) -> None:
+    assert [(of.reason, of.count, of.by_source) for of in facts.dead_letters] == [
+        ("not_json", 2, {"clickstream": 1, "transactions": 1}),
+        ("missing_user", 1, {"clickstream": 1}),
+        ("too_late", 1, {"transactions": 1}),
+    ]
+    assert [(r.source, r.requests, r.late_events) for r in facts.reprocessing] == [
+        ("clickstream", 1, 1),
+        ("transactions", 1, 1),
+    ]
+
+
+def test_a_run_that_adds_up(facts: Facts) -> None:
+    assert [check for check in facts.checks if not check.good] == []
+    assert len(facts.checks) > 30
+    assert facts.adds_up
+
+
+def _with(flow: str, **changes: int) -> list[FlowTotals]:
+    """The totals where a flow says something else; names with a dot are fates."""
+    totals = shop.totals()
+    total = next(total for total in totals if total.flow == flow)
+    for name, by in changes.items():
+        if name in total.fates:
+            total.fates[name] += by
+        if hasattr(total, name):
+            setattr(total, name, getattr(total, name) + by)
+    return totals
+
+
+@pytest.mark.parametrize(
+    ("flow", "changes", "noticed"),
+    [
+        ("ingest", {"records_in": 1}, "ingest: records in, against their fates"),
+        ("load", {"lag_records": 3}, "load: records not read yet"),
+        ("ingest", {"duplicate": 1}, "ingest: duplicate, against those injected"),
+        ("ingest", {"expired": -1}, "late: records in, against ingest's"),
+        ("late", {"buffered": 1}, "lake: buffered events, against the late buffer"),
+        ("sessionize", {"late": 1}, "lake: events in final sessions, against sessionize"),
+        ("score", {"good": -1}, "lake: scores, against score"),
+        ("features", {"failed": 1}, "lake: dead letters, against all flows' failed"),
+        ("load", {"good": 1}, "lake: all rows, against load"),
+    ],
+)
+def test_a_wrong_count_is_noticed(
+    tmp_path: Path, flow: str, changes: dict[str, int], noticed: str
+) -> None:
+    shop.write_lake(tmp_path)
+    facts = gather(tmp_path, _with(flow, **changes), shop.truth(), [], shop.FIGURES)
+    assert noticed in [check.what for check in facts.checks if not check.good]
+    assert not facts.adds_up
+
+
+def _lose_a_click(lake: Path) -> None:
+    next(iter(sorted((lake / "clickstream").glob("*/*.parquet")))).unlink()
+
+
+def _repeat_an_alert(lake: Path) -> None:
+    shop.write_alerts(
+        lake, [("a2", "t2", "u1", None, shop.at(1.7), 0.2, "EUR", 0.55, "low", "review", [])]
+    )
+
+
+def _change_an_amount(lake: Path) -> None:
+    columns = {"event_timestamp": shop.TIME, "lateness": pa.string(), "total_amount": shop.MONEY}
+    row = (shop.at(1), "on_time", 1, "captured")
+    shop.write(lake, "transactions", {**columns, "status": pa.string()}, [row])
+
+
+@pytest.mark.parametrize(
+    ("damage", "noticed"),
+    [
+        (_lose_a_click, "lake: clickstream on_time, against those injected"),
+        (_repeat_an_alert, "lake: different alerts, against all alerts"),
+        (_change_an_amount, "lake: revenue in time in EUR, against what was paid"),
+    ],
+)
+def test_a_wrong_lake_is_noticed(
+    tmp_path: Path, damage: Callable[[Path], None], noticed: str
+) -> None:
+    shop.write_lake(tmp_path)
+    damage(tmp_path)
+    facts = gather(tmp_path, shop.totals(), shop.truth(), [], shop.FIGURES)
+    assert noticed in [check.what for check in facts.checks if not check.good]
+
+
+def test_no_lake_is_all_zeros(tmp_path: Path) -> None:
+    facts = gather_lake(tmp_path / "missing")
+    assert facts.sessions.count == facts.alerts.count == 0
+    assert all(source.events == 0 for source in facts.sources)
+    assert facts.fraud is None
+    assert facts.adds_up
+
+
+def test_nothing_where_much_was_injected_does_not_add_up(tmp_path: Path) -> None:
+    assert not gather(tmp_path, [], shop.truth(), [], NOTHING).adds_up
+
+
+@pytest.mark.parametrize("folder", ["a [x] *?", "it's", 'say "lake"', "ünïcode 🌊"])
+def test_any_folder_name(tmp_path: Path, folder: str) -> None:
+    assert shop.facts(tmp_path / folder).adds_up
+
+
+def test_a_source_of_ones_own(tmp_path: Path) -> None:
+    shop.write(
+        tmp_path,
+        "returns",
+        {"moment": shop.TIME, "lateness": pa.string()},
+        [(shop.at(30), "on_time")],
+    )
+    shop.write(tmp_path, "notes", {"text": pa.string()}, [("not a source",)])
+    facts = gather_lake(tmp_path)
+    assert [s.source for s in facts.sources if s.events] == ["returns"]
+    assert facts.traffic.at == [datetime(2026, 1, 2, tzinfo=UTC)]
+
+
+def test_facts_are_readable_by_a_program(facts: Facts) -> None:
+    decoded = msgspec.json.decode(msgspec.json.encode(facts))
+    assert decoded["sessions"]["count"] == 3
+    assert decoded["checks"][0].keys() == {"what", "expected", "got", "good"}
+
+
+_revisions = st.lists(
+    st.tuples(
+        st.sampled_from(["s1", "s2", "s3"]),
+        st.integers(0, 90),  # minutes
+        st.sampled_from(FUNNEL),
+        st.sampled_from([None, "s9"]),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(_revisions)
+def test_final_sessions_by_brute_force(revisions: list[tuple[str, int, str, str | None]]) -> None:
+    last: dict[str, tuple[int, str, str | None]] = {}
+    rows = []
+    for revision, (name, minutes, stage, successor) in enumerate(revisions, 1):
+        last[name] = minutes, stage, successor
+        end = shop.at(minutes / 60)
+        rows.append((name, shop.at(0), end, 1, stage, False, revision, successor))
+    final = [(minutes, stage) for minutes, stage, successor in last.values() if not successor]
+    with TemporaryDirectory() as folder:
+        if rows:
+            shop.write_sessions(Path(folder), rows)
+        facts = gather_lake(Path(folder))
+    assert facts.sessions.count == len(final)
+    assert facts.sessions.retracted == len(last) - len(final)
+    reached = [sum(FUNNEL.index(stage) >= i for _, stage in final) for i in range(len(FUNNEL))]
+    assert [step.sessions for step in facts.funnel] == reached
+    minutes_of = [min(minutes, LENGTH_MINUTES) for minutes, _ in final]
+    assert facts.sessions.lengths.counts == [
+        minutes_of.count(minute) for minute in range(LENGTH_MINUTES + 1)
+    ]
