@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.visits import Visits, encoded, make_visits
+from benchmarks.visits import Visits, encoded, encoded_payments, make_visits
 from dataflows.connectors.records import published
 from dataflows.flows.opening import builder, open_shop
 from dataflows.flows.shop import Shop
@@ -20,6 +20,7 @@ from dataflows.runtime.config import load_config
 from dataflows.runtime.slot import run_slot
 
 KERNEL_BATCH = 2_000
+HOPS = (("features", "events.transactions"), ("score", "scoring.requests"))
 
 
 class Measured(msgspec.Struct, kw_only=True):
@@ -62,7 +63,8 @@ def sessions_kernel(users: int, events: int) -> Measured:
         )
     )
     visits = _visits(users, events)
-    names, zeros = visits.names, np.zeros(KERNEL_BATCH, np.uint8)
+    names: list[str | None] = list(visits.names)
+    zeros = np.zeros(KERNEL_BATCH, np.uint8)
     watch = Stopwatch()
     for first in range(0, events, KERNEL_BATCH):
         some = visits.times_us[first : first + KERNEL_BATCH]
@@ -93,6 +95,29 @@ def ingest(users: int, events: int) -> Measured:
         return watch.stop(events)
 
 
+def scoring(users: int, events: int) -> Measured:
+    """Both hops: payments -> customer features -> device features -> rules -> scores, alerts."""
+    with tempfile.TemporaryDirectory() as directory:
+        shop = _shop(Path(directory))
+        _fill_payments(shop, users, events)
+        _warm_up_payments()
+        watch = Stopwatch()
+        for flow, topic in HOPS:
+            _run(shop, flow, topic)
+        return watch.stop(events)
+
+
+def load(users: int, events: int) -> Measured:
+    """The flow: embedded log -> Parquet, hive-partitioned, each record once."""
+    with tempfile.TemporaryDirectory() as directory:
+        shop = _shop(Path(directory))
+        _fill(shop, "events.clickstream", _visits(users, events))
+        _run(shop, "load", "events.clickstream", warm_up=True)
+        watch = Stopwatch()
+        _run(shop, "load", "events.clickstream")
+        return watch.stop(events)
+
+
 def restart(users: int, events: int) -> Measured:
     """From the start of a slot to its first poll, with the state of so many users to restore."""
     with tempfile.TemporaryDirectory() as directory:
@@ -118,7 +143,8 @@ def stock_bytewax(users: int, events: int) -> Measured:
 
 
 CASES: dict[str, Callable[[int, int], Measured]] = {
-    case.__name__: case for case in (sessions_kernel, sessionize, ingest, restart, stock_bytewax)
+    case.__name__: case
+    for case in (sessions_kernel, sessionize, ingest, scoring, load, restart, stock_bytewax)
 }
 
 
@@ -129,9 +155,7 @@ def _visits(users: int, events: int) -> Visits:
 
 def _shop(directory: Path) -> Shop:
     partitions = {"clickstream": 1, "transactions": 1}
-    return open_shop(
-        load_config(None, {}, {"data_dir": str(directory), "partitions": partitions})
-    )
+    return open_shop(load_config(None, {}, {"data_dir": str(directory), "partitions": partitions}))
 
 
 def _fill(shop: Shop, topic: str, visits: Visits) -> None:
@@ -139,6 +163,21 @@ def _fill(shop: Shop, topic: str, visits: Visits) -> None:
         for first in range(0, len(values), 5_000):
             part = slice(first, first + 5_000)
             shop.log.append([published(topic, keys[part], values[part], partition=0)])
+
+
+def _fill_payments(shop: Shop, users: int, events: int) -> None:
+    for keys, values in encoded_payments(make_visits(events, users, span_s=86_400)):
+        for first in range(0, len(values), 5_000):
+            part = slice(first, first + 5_000)
+            shop.log.append([published("events.transactions", keys[part], values[part])])
+
+
+def _warm_up_payments() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        small = _shop(Path(directory))
+        _fill_payments(small, 10, 100)
+        for flow, topic in HOPS:
+            _run(small, flow, topic)
 
 
 def _run(shop: Shop, flow: str, topic: str, warm_up: bool = False) -> None:

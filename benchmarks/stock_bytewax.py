@@ -27,7 +27,7 @@ def run(values: Sequence[bytes]) -> int:
     flow = Dataflow("stock")
     records = op.input("read", flow, TestingSource(values, batch_size=2_000))
     visits = op.map("decode", records, _decode)
-    clock = EventClock(
+    clock: EventClock[_Visit] = EventClock(
         ts_getter=lambda visit: visit.event_timestamp,
         wait_for_system_duration=timedelta(seconds=30),
     )

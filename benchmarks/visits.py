@@ -14,7 +14,9 @@ from dataflows.contracts.timestamps import format_timestamps
 START_US = 1_780_000_000_000_000
 EVENTS_A_VISIT = 5
 BLOCK = 100_000
-_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0 Safari"
+_AGENT = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0"
+)
 
 
 class _Device(msgspec.Struct):
@@ -31,6 +33,23 @@ class _Event(msgspec.Struct):
     page_url: str = "https://shop.example/category/garden"
     product_id: str = "p-000123"
     referrer: str = "https://search.example/"
+
+
+class _Means(msgspec.Struct, frozen=True):
+    method: str = "card"
+    card_country: str = "DE"
+
+
+class _Payment(msgspec.Struct):
+    transaction_id: str
+    event_timestamp: str
+    user_id: str
+    total_amount: str
+    device: _Device
+    currency: str = "EUR"
+    status: str = "captured"
+    payment: _Means = _Means()
+    shipping_country: str = "DE"
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,27 @@ def encoded(visits: Visits) -> Iterator[tuple[list[bytes | None], list[bytes | N
             [name.encode() for name in names],
             [
                 encode(_Event(f"e-{first + i:09d}", "page_view", time, name, _Device(f"d-{name}")))
+                for i, (name, time) in enumerate(zip(names, times, strict=True))
+            ],
+        )
+
+
+def encoded_payments(
+    visits: Visits,
+) -> Iterator[tuple[list[bytes | None], list[bytes | None]]]:
+    """The same comings and goings as payments."""
+    encode = msgspec.json.Encoder().encode
+    for first in range(0, len(visits.users), BLOCK):
+        names = visits.names[first : first + BLOCK]
+        times = format_timestamps(visits.times_us[first : first + BLOCK])
+        yield (
+            [name.encode() for name in names],
+            [
+                encode(
+                    _Payment(
+                        f"t-{first + i:09d}", time, name, f"{i % 200 + 1}.99", _Device(f"d-{name}")
+                    )
+                )
                 for i, (name, time) in enumerate(zip(names, times, strict=True))
             ],
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataflows.connectors.records import Headers, Output, Records
 from dataflows.contracts.timestamps import format_timestamps
@@ -27,6 +28,7 @@ def dead_letters(
     rejections: Sequence[Rejection],
     contract: str,
     partition: int | None = None,
+    causes: NDArray[np.int64] | None = None,
 ) -> Output:
     """The rejected records, byte for byte, in row order.
 
@@ -36,13 +38,14 @@ def dead_letters(
         rejections: at most one a row.
         contract: the contract and version that judged, such as clickstream/v1.
         partition: of the dead-letter topic; the input's when not given.
+        causes: the input offset of each record of the batch, where that is not its own offset.
     """
     ordered = sorted(rejections)
     rows = np.array([rejection.row for rejection in ordered], np.int64)
     arrivals = format_timestamps(records.arrival_us[rows])
     return Output(
         topic=topic,
-        causes=records.offsets[rows],
+        causes=(records.offsets if causes is None else causes)[rows],
         keys=[records.keys[row] for row in rows],
         values=[records.values[row] for row in rows],
         headers=[

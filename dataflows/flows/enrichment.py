@@ -32,7 +32,7 @@ class Enricher:
 
     def encode(
         self,
-        records: Records,
+        origin: Records,
         events: Sequence[msgspec.Struct | None],
         times_us: NDArray[np.int64],
         extras: Sequence[bytes | None] | None,
@@ -40,12 +40,12 @@ class Enricher:
         lateness: Sequence[str],
     ) -> list[bytes]:
         """The events of `rows` as JSON: the fields of the contract, event time in canonical form,
-        then the enrichment."""
+        then the enrichment. `origin` holds the raw records the events came from."""
         self._reference.refresh()
         at_us = times_us[rows].tolist()
         times = format_timestamps(times_us[rows])
-        arrivals = format_timestamps(records.arrival_us[rows])
-        offsets = records.offsets[rows].tolist()
+        arrivals = format_timestamps(origin.arrival_us[rows])
+        offsets = origin.offsets[rows].tolist()
         return [
             self._encode_one(
                 events[row],

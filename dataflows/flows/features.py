@@ -169,10 +169,10 @@ class CustomerHop(EntityHop):
         columns = self._rolling.process(
             Payments(
                 fields={
-                    "user_id": [e and e.user_id for e in events],
-                    "card_id": [e and e.payment.card_id for e in events],
-                    "device_id": [e and e.device.device_id for e in events],
-                    "shipping_country": [e and e.shipping_country for e in events],
+                    "user_id": [e.user_id if e else None for e in events],
+                    "card_id": [e.payment.card_id if e else None for e in events],
+                    "device_id": [e.device.device_id if e else None for e in events],
+                    "shipping_country": [e.shipping_country if e else None for e in events],
                 },
                 amounts_cents=np.array([e.cents if e else 0 for e in events], np.int64),
                 times_us=decoded.times_us,

@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
-from dataflows.eventtime.dedup import Deduplicator
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import Output, Records, heartbeat_headers
+from dataflows.connectors.records import Headers, Output, Records, heartbeat_headers
 from dataflows.contracts import Contract
+from dataflows.eventtime.dedup import Deduplicator
 from dataflows.eventtime.lateness import Lateness, classify
 from dataflows.eventtime.watermark import Watermark
 from dataflows.flows.dead_letters import Rejection, dead_letters
@@ -31,7 +31,8 @@ from dataflows.runtime.config import EventTime
 from dataflows.runtime.fates import Fates
 from dataflows.runtime.slot import Processed, Slot, keep_state, publish, read
 
-LATE_WATERMARK = "late-watermark"  # header of records in late.*: what they were late against
+# Headers of records in late.*: what they were late against, and which raw records they are.
+LATE_WATERMARK, LATE_OFFSET, LATE_ARRIVAL = "late-watermark", "late-offset", "late-arrival"
 LATE_HEARTBEAT_US = 600_000_000  # event time between heartbeats into late.*, which is mostly idle
 
 
@@ -249,7 +250,7 @@ def _too_late(contract: Contract, classified: Classified) -> Output:
         keys=[records.keys[row] if late[row] else None for row in rows.tolist()],
         values=[records.values[row] if late[row] else None for row in rows.tolist()],
         headers=[
-            (*_original(records, row), (LATE_WATERMARK, b"%d" % watermark))
+            (*_original(records, row), *_late_headers(records, row, watermark))
             if late[row]
             else heartbeat_headers(watermark)
             for row, watermark in zip(
@@ -260,5 +261,13 @@ def _too_late(contract: Contract, classified: Classified) -> Output:
     )
 
 
-def _original(records: Records, row: int) -> tuple[tuple[str, bytes], ...]:
+def _original(records: Records, row: int) -> Headers:
     return records.headers[row] if records.headers else ()
+
+
+def _late_headers(records: Records, row: int, watermark_us: int) -> Headers:
+    return (
+        (LATE_WATERMARK, b"%d" % watermark_us),
+        (LATE_OFFSET, b"%d" % records.offsets[row]),
+        (LATE_ARRIVAL, b"%d" % records.arrival_us[row]),
+    )

@@ -8,7 +8,7 @@ to be reprocessed once event time has gone on a while without another late event
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -17,13 +17,19 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import Headers, Output
+from dataflows.connectors.records import Headers, Output, Records
 from dataflows.contracts import Contract
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.eventtime.lateness import Lateness, classify
 from dataflows.flows.dead_letters import Rejection, dead_letters
 from dataflows.flows.enrichment import Enricher
-from dataflows.flows.ingest import LATE_WATERMARK, Decoded, decode
+from dataflows.flows.ingest import (
+    LATE_ARRIVAL,
+    LATE_OFFSET,
+    LATE_WATERMARK,
+    Decoded,
+    decode,
+)
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
@@ -121,7 +127,7 @@ class LateBuffer:
             if decoded.heartbeats[row]:
                 reached[row] = decoded.times_us[row]
             elif event is not None:
-                told = _told(headers[row]) if headers else None
+                told = _number(headers[row], LATE_WATERMARK) if headers else None
                 own = int(decoded.times_us[row]) - self._settings.bound
                 reached[row] = own if told is None else told
         watermarks_us = np.maximum(np.maximum.accumulate(reached), self._watermark_us)
@@ -176,18 +182,29 @@ class LateBuffer:
         )
 
 
-def _told(headers: Headers) -> int | None:
-    """Ingest's header comes after whatever the client sent."""
-    return next((int(value) for name, value in reversed(headers) if name == LATE_WATERMARK), None)
+def _number(headers: Headers, name: str) -> int | None:
+    """The value of ingest's header, which comes after whatever the client sent."""
+    return next((int(value) for known, value in reversed(headers) if known == name), None)
+
+
+def as_ingested(records: Records, source: str) -> Records:
+    """The raw records that these are copies of; they are their own where no header tells."""
+    offsets, arrival_us = records.offsets.copy(), records.arrival_us.copy()
+    for row, headers in enumerate(records.headers or ()):
+        offset, arrival = _number(headers, LATE_OFFSET), _number(headers, LATE_ARRIVAL)
+        if offset is not None and arrival is not None:
+            offsets[row], arrival_us[row] = offset, arrival
+    return replace(records, topic=f"raw.{source}", offsets=offsets, arrival_us=arrival_us)
 
 
 def enrich(enricher: Enricher, contract: Contract, buffered: Buffered) -> Processed:
     """The buffered events as ingest would have published them."""
     decoded, codes = buffered.decoded, buffered.fates
     records = decoded.records
+    origin = as_ingested(records, contract.source)
     rows = np.flatnonzero(codes == fates.BUFFERED)
     events = enricher.encode(
-        records,
+        origin,
         decoded.events,
         decoded.times_us,
         decoded.extras,
@@ -209,7 +226,9 @@ def enrich(enricher: Enricher, contract: Contract, buffered: Buffered) -> Proces
         outputs=[
             output,
             buffered.requests,
-            dead_letters("dlq.late", records, buffered.rejections, version, partition=0),
+            dead_letters(
+                "dlq.late", origin, buffered.rejections, version, 0, causes=records.offsets
+            ),
         ],
         watermark_us=buffered.watermark_us,
     )

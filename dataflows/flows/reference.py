@@ -11,7 +11,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -64,7 +64,8 @@ class Versions:
 
     def __init__(self, log: Log, topic: str, partitions: int, key: str, version: type, facts: type):
         self._readers = [log.reader(topic, p, log.offsets(topic, p)[0]) for p in range(partitions)]
-        self._decode = msgspec.json.Decoder(version).decode
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(version)
+        self._decode = decoder.decode
         self._key, self._facts = key, facts
         self._versions: dict[str, tuple[list[int], list[msgspec.Raw]]] = {}
         self._lock = threading.Lock()
@@ -76,8 +77,8 @@ class Versions:
                 while len(records := reader.read(READ_RECORDS)):
                     self._add([self._decode(value) for value in records.values if value])
 
-    def _add(self, versions: Sequence[msgspec.Struct]) -> None:
-        times, _ = parse_timestamps([v.event_timestamp for v in versions])  # type: ignore[attr-defined]
+    def _add(self, versions: Sequence[Any]) -> None:
+        times, _ = parse_timestamps([v.event_timestamp for v in versions])
         names = self._facts.__struct_fields__  # type: ignore[attr-defined]
         for version, time_us in zip(versions, times.tolist(), strict=True):
             facts = self._facts(**{name: getattr(version, name) for name in names})

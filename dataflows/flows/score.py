@@ -108,8 +108,8 @@ class DeviceHop(EntityHop):
         device = self._rolling.process(
             Payments(
                 fields={
-                    "device_id": [e and e.device_id for e in events],
-                    "user_id": [e and e.user_id for e in events],
+                    "device_id": [e.device_id if e else None for e in events],
+                    "user_id": [e.user_id if e else None for e in events],
                 },
                 amounts_cents=cents,
                 times_us=decoded.times_us,
@@ -165,15 +165,15 @@ class Judge:
         )
 
     def _scores(self, featured: Featured, scores: Scores) -> Output:
-        shadowed = scores.shadow_fired.any(axis=0).tolist()
-        fired = scores.fired.any(axis=0).tolist()
+        shadowed = np.any(scores.shadow_fired, axis=0)
+        fired = np.any(scores.fired, axis=0)
         values = []
         requests = _requests(featured)
         times = format_timestamps(featured.decoded.times_us[featured.rows])
         for i, (request, value, decision) in enumerate(
             zip(requests, scores.score.tolist(), scores.decision.tolist(), strict=True)
         ):
-            rules = np.flatnonzero(scores.fired[:, i]).tolist() if fired[i] else ()
+            rules = np.flatnonzero(scores.fired[:, i]).tolist() if fired[i] else []
             values.append(
                 _encode(
                     Scored(
@@ -218,8 +218,8 @@ class Judge:
             total_amount=_money(request.cents),
             currency=request.currency or "",
             score=float(scores.score[i]),
-            decision=DECISIONS[scores.decision[i]],
-            severity=SEVERITIES[scores.severity[i]],
+            decision=DECISIONS[int(scores.decision[i])],
+            severity=SEVERITIES[int(scores.severity[i])],
             reasons=self._scorer.reasons(scores, featured.columns, i),
             rule_set=self._scorer.rules.version,
         )

@@ -32,7 +32,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A table of the configuration file; keys it does not know are refused."""
 
 
-class EventTime(Section):
+class EventTime(Section, frozen=True):
     """What late means, and when a session ends (docs/reference/time.md)."""
 
     bound: Duration = Duration.parse("30s")
@@ -49,7 +49,7 @@ class EventTime(Section):
             raise ValueError(f"lateness {self.lateness} must not exceed horizon {self.horizon}")
 
 
-class Slots(Section):
+class Slots(Section, frozen=True):
     """How a slot reads, keeps its state and rests."""
 
     batch_records: Positive = 5_000
@@ -62,7 +62,7 @@ class Slots(Section):
     dedup_max_ids: Positive = 2_000_000
 
 
-class Lake(Section):
+class Lake(Section, frozen=True):
     """The Parquet lake."""
 
     file_records: Positive = 100_000
@@ -70,7 +70,7 @@ class Lake(Section):
     compact_files: Positive = 8
 
 
-class Retention(Section):
+class Retention(Section, frozen=True):
     """How long the embedded log keeps records, by kind of topic."""
 
     raw: Duration = Duration.parse("30d")
@@ -78,7 +78,7 @@ class Retention(Section):
     dead_letters: Duration = Duration.parse("90d")
 
 
-class Service(Section):
+class Service(Section, frozen=True):
     """What `tidegate up` runs and where it listens."""
 
     host: str = "127.0.0.1"
@@ -91,7 +91,7 @@ class Service(Section):
     heartbeat_after: Duration = Duration.parse("30s")
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """Everything Tidegate can be told. Paths are relative to the working directory."""
 
     bus: str = ""
@@ -142,9 +142,9 @@ def load_config(
         ConfigError: an unreadable file, an unknown key, a value out of place; says where.
     """
     document, origin = _read(path)
-    for name, value in (environment or {}).items():
+    for name, text in (environment or {}).items():
         if name.startswith(ENVIRONMENT_PREFIX) and (keys := _environment_keys(name)):
-            _put(document, keys, _scalar(value))
+            _put(document, keys, _scalar(text))
     for dotted, value in (overrides or {}).items():
         _put(document, dotted.split("."), value)
     try:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import bytewax.operators as op
 import msgspec
@@ -37,7 +37,8 @@ from dataflows.runtime.stats import SlotStats
 SNAPSHOT_VERSION = 1
 RESTED_S = 1.0  # how long without records before a slot polls less often
 
-In = TypeVar("In")
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
 
 
 class Refused(TidegateError):
@@ -55,10 +56,10 @@ class Processed:
     watermark_us: int
 
 
-class State(Protocol[In]):
+class State(Protocol[In, Out]):
     """The state of one slot. A pure function of the records it has seen."""
 
-    def process(self, batch: In) -> Processed: ...
+    def process(self, batch: In) -> Out: ...
 
     def snapshot(self) -> bytes: ...
 
@@ -138,8 +139,8 @@ def keep_state(
     step_id: str,
     up: KeyedStream[In],
     slot: Slot,
-    restore: Callable[[bytes | None], State[In]],
-) -> KeyedStream[Processed]:
+    restore: Callable[[bytes | None], State[In, Out]],
+) -> KeyedStream[Out]:
     """Runs each batch through the slot's state, which is snapshotted as bytes."""
     return op.stateful_batch(step_id, up, lambda resume: _Logic(slot, restore, resume))
 
@@ -205,7 +206,7 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
     def next_batch(self) -> list[tuple[str, Records]]:
         if self._slot.stop.is_set():
             raise StopIteration
-        if self._end is not None and self._next_offset >= self._end:
+        if self._end is not None and self._reader.position >= self._end:
             raise StopIteration
         try:
             records = self._reader.read(self._batch_records)
@@ -245,11 +246,11 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
 # --- state --------------------------------------------------------------------------------------
 
 
-class _Logic(StatefulBatchLogic[In, Processed, bytes], Generic[In]):
+class _Logic(StatefulBatchLogic[Any, Any, bytes]):
     def __init__(
         self,
         slot: Slot,
-        restore: Callable[[bytes | None], State[In]],
+        restore: Callable[[bytes | None], State[Any, Any]],
         resume: bytes | None,
     ):
         self._slot = slot
@@ -258,13 +259,13 @@ class _Logic(StatefulBatchLogic[In, Processed, bytes], Generic[In]):
         except Exception as error:
             slot.fail(error)
 
-    def on_batch(self, values: list[In]) -> tuple[list[Processed], bool]:
+    def on_batch(self, values: list[Any]) -> tuple[list[Any], bool]:
         try:
             return [self._state.process(value) for value in values], self.RETAIN
         except Exception as error:
             self._slot.fail(error)
 
-    def on_eof(self) -> tuple[list[Processed], bool]:
+    def on_eof(self) -> tuple[list[Any], bool]:
         return [], self.RETAIN  # the end of a run is not the end of the data
 
     def snapshot(self) -> bytes:

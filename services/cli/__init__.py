@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from dataflows.contracts.errors import TidegateError
 from dataflows.runtime.exits import Exit
@@ -56,12 +58,26 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.basicConfig(format="tidegate: %(message)s", level=logging.WARNING)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        _explain_usage(error)
+        sys.exit(error.exit_code)
     except TidegateError as error:
         print(f"tidegate: {error}", file=sys.stderr)
         sys.exit(context.exit_code(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(Exit.CRASHED)
+
+
+def _explain_usage(error: TyperException) -> None:
+    """Without a message there is no error: a bare `tidegate` has shown its help."""
+    if message := error.format_message():
+        command = getattr(error, "ctx", None)
+        hint = f"; see `{command.command_path} --help`" if command else ""
+        print(f"tidegate: {message.rstrip('.')}{hint}", file=sys.stderr)

@@ -10,7 +10,10 @@ import typer
 from dataflows.runtime.exits import Exit
 from services.cli import context
 
-app = typer.Typer(no_args_is_help=True, help="Check contracts against their history, list them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Check contracts against their history.\n\nExample: `tidegate contracts check`",
+)
 
 
 @app.command()

@@ -88,6 +88,7 @@ def publish(
         dry_run=dry_run,
         order=order,
         not_after_us=time.time_ns() // 1_000 + settings.max_future,
+        late_after_us=settings.bound + settings.lateness,
     )
     report = publish_files(contract, files, options, shop.log.append, _show_progress)
     if report.last_us is not None and not dry_run:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli import context
+
+if TYPE_CHECKING:
+    from dataflows.runtime.slot import Slot
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def up(
     for_seconds: Annotated[
         float | None,
-        typer.Option("--for", metavar="SECONDS", help="Stop by itself after so long."),
+        typer.Option("--for", min=0, metavar="SECONDS", help="Stop by itself after so long."),
     ] = None,
 ) -> None:
     """Run every flow as a long-lived service, until Ctrl-C or SIGTERM.
@@ -36,7 +39,9 @@ def up(
     if for_seconds is not None:
         import threading
 
-        threading.Timer(for_seconds, stop.set).start()
+        timer = threading.Timer(for_seconds, stop.set)
+        timer.daemon = True  # does not outlive a service that fails
+        timer.start()
     run_service(context.shop(), stop, context.options(), say=_say)
 
 
@@ -106,7 +111,7 @@ def _known(flow: str) -> str:
     return flow
 
 
-def _chosen_slots(slots: list, wanted: list[str] | None) -> list:  # type: ignore[type-arg]
+def _chosen_slots(slots: list[Slot], wanted: list[str] | None) -> list[Slot]:
     if not wanted:
         return slots
     by_name = {f"{slot.topic}/{slot.partition}": slot for slot in slots}

@@ -27,7 +27,7 @@ class PublishInterrupted(TidegateError):
 
 def listing(names: Iterable[str], limit: int = 20) -> str:
     """`a, b, c`, shortened after `limit` names."""
-    names = list(names)
+    names = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
     shown = ", ".join(names[:limit]) or "none"
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 

@@ -186,6 +186,7 @@ def _bound(
 ) -> list[Binding]:
     wanted = {path: column for path, column in table.defaults.items() if path not in fixed}
     for path, column in options.mapping.items():
+        fields.shape(path)
         if column not in table.columns:
             raise PublishError(
                 f"{table.file}: --map {path}={column}: there is no column {column!r}"

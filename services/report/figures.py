@@ -65,7 +65,7 @@ def _traffic(facts: Facts) -> Plot:
             "type": "scatter",
             "mode": "lines",
             "stackgroup": "sources",
-            "name": words(source),
+            "name": _plain(words(source)),
             "x": series.at,
             "y": counts,
             "line": {"shape": "hv", "width": 0, "color": colour},
@@ -193,7 +193,7 @@ def _scores(facts: Facts) -> Plot:
         data.append(
             {
                 "type": "bar",
-                "name": printable(decision),
+                "name": _plain(decision),
                 "x": [edge + width / 2 for edge in histogram.edges[:-1]],
                 "y": histogram.counts,
                 "width": width,

@@ -154,7 +154,8 @@ def _explained(nth: int, alert: Alert) -> RenderableType:
         f"\n{nth}. ",
         (printable(alert.severity.upper(), 20), SEVERITY_STYLES.get(alert.severity, "")),
         f"  {printable(alert.user_id, 40)} paid {money(alert.amount, alert.currency)} on "
-        f"{instant(alert.at)};\n   score {alert.score:.2f}, decision: {printable(alert.decision, 20)}. Why:",
+        f"{instant(alert.at)};\n   score {alert.score:.2f}, "
+        f"decision: {printable(alert.decision, 20)}. Why:",
     )
     reasons = Table.grid(padding=(0, 1))
     for rank, reason in enumerate(alert.reasons[:REASONS_SHOWN], 1):

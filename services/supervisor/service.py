@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -80,7 +80,7 @@ class _Chores:
             self._shop.log.apply_retention(time.time_ns() // 1_000, self._keep)
 
 
-def keep_seconds(topics: Sequence[str] | dict[str, int], retention: Retention) -> dict[str, float]:
+def keep_seconds(topics: Iterable[str], retention: Retention) -> dict[str, float]:
     """How long each topic keeps its records."""
 
     def keep(topic: str) -> float:

@@ -23,7 +23,11 @@ TICK_S = 0.05
 
 
 class WorkersFailed(TidegateError):
-    """A worker that cannot be kept running; everything was stopped."""
+    """A worker that cannot be kept running; everything was stopped. `code` is its exit code."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
 
 
 class Worker:
@@ -66,7 +70,9 @@ class Worker:
             WorkersFailed: a crash loop, or an exit that says a restart would not help.
         """
         if code == Exit.REFUSED:
-            raise WorkersFailed(f"worker {self.group.name} refused to start: {self.last_line()}")
+            raise WorkersFailed(
+                f"worker {self.group.name} refused to start: {self.last_line()}", code
+            )
         now, window = time.monotonic(), self._settings.crash_loop_window.seconds
         self._crashes.append(now)
         while self._crashes[0] < now - window:
@@ -74,7 +80,8 @@ class Worker:
         if len(self._crashes) > self._settings.crash_loop_restarts:
             raise WorkersFailed(
                 f"worker {self.group.name} crashed {len(self._crashes)} times in {window:.0f} s, "
-                f"last with exit code {code}: {self.last_line()}; see {self._log_file}"
+                f"last with exit code {code}: {self.last_line()}; see {self._log_file}",
+                code,
             )
         self.restarts += 1
         longest = self._settings.restart_backoff_max.seconds

@@ -1,6 +1,7 @@
 """Predicates: numpy and DuckDB agree on random rows and predicates; the rest of SQL is refused."""
 
 from contextlib import suppress
+from functools import cache
 
 import duckdb
 import numpy as np
@@ -127,9 +128,14 @@ def in_duckdb(sql: str, given_rows: list[dict]) -> list[bool | None]:
     table = pa.table(
         {name: pa.array([row[name] for row in given_rows], kind) for name, kind in TYPES.items()}
     )
-    with duckdb.connect() as connection:
-        connection.register("payments", table)
-        return [row[0] for row in connection.execute(f"SELECT {sql} FROM payments").fetchall()]
+    connection = database()
+    connection.register("payments", table)
+    return [row[0] for row in connection.execute(f"SELECT {sql} FROM payments").fetchall()]
+
+
+@cache
+def database() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
 
 
 EMPTY = dict.fromkeys(KINDS)

@@ -1,4 +1,4 @@
-"""Rule files: the shipped ones hold their word everywhere; a bad one is refused by file and line."""
+"""Rule files: the shipped ones hold their word; a bad one is refused by file and line."""
 
 from pathlib import Path
 

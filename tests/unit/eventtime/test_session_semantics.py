@@ -195,6 +195,18 @@ def test_an_id_that_comes_back_goes_on_with_its_revisions() -> None:
     ]
 
 
+def test_a_piece_may_start_where_a_session_was_retracted_at_the_same_instant() -> None:
+    rules = replace(UNLIMITED, max_events=2)
+    rows = rows_of([*events(25), heartbeat(60), *events(24, 25)], rules)
+    assert [(row.started, row.count, row.revision) for row in rows] == [
+        (25, 1, 1),
+        (24, 2, 1),
+        (25, 0, 2),
+        (24, 2, 2),
+        (25, 1, 3),
+    ]
+
+
 def test_caps_cut_a_chain_and_flag_every_piece() -> None:
     rules = replace(UNLIMITED, max_events=2)
     assert [row[2:5] + (row.capped,) for row in rows_of([*events(1, 2, 3), FINAL], rules)] == [

@@ -337,6 +337,7 @@ def test_mistakes_in_the_mapping_are_one_line_that_helps() -> None:
     )
     assert message.endswith("the columns are customer, date, dollars")
     assert "did you mean user_id?" in _refused(text, mapping=["usr_id=customer"])
+    assert "no field 'usr_id'" in _refused(text, mapping=["usr_id=custmer"])
     assert "did you mean payment.card_id?" in _refused(text, mapping=["card_id=customer"])
     assert "did you mean customer?" in _refused(text, mapping=["user_id=custmer"])
     assert "gives user_id twice" in _refused(text, mapping=["user_id=a", "user_id=b"])

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -237,3 +238,37 @@ def facts(lake: Path) -> Facts:
     """Of the tiny shop, after writing its lake."""
     write_lake(lake)
     return gather(lake, totals(), truth(), LAG, FIGURES)
+
+
+def with_strings(facts: Facts, strings: Sequence[str]) -> Facts:
+    """The facts, had customers sent these strings wherever they can send one."""
+    alerts = [
+        msgspec.structs.replace(
+            alert,
+            user_id=string,
+            currency=string,
+            transaction_id=string,
+            device_id=string,
+            decision=string,
+            severity=string,
+            reasons=[msgspec.structs.replace(r, text=string, rule=string) for r in alert.reasons],
+        )
+        for alert in facts.alerts.top
+        for string in strings
+    ]
+    return msgspec.structs.replace(
+        facts,
+        alerts=msgspec.structs.replace(
+            facts.alerts, top=alerts, highest=alerts, by_severity=dict.fromkeys(strings, 1)
+        ),
+        dead_letters=[
+            msgspec.structs.replace(letters, reason=string, example=string, by_source={string: 1})
+            for letters in facts.dead_letters
+            for string in strings
+        ],
+        reprocessing=[
+            msgspec.structs.replace(of, source=string)
+            for of in facts.reprocessing
+            for string in strings
+        ],
+    )

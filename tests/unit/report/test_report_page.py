@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from functools import cached_property
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,6 @@ import msgspec
 import plotly.graph_objects as go
 import pytest
 import report_shop as shop
-from test_report_terminal import with_strings
 
 from services.report.facts import gather
 from services.report.figures import plots
@@ -29,14 +29,14 @@ class Page(HTMLParser):
         super().__init__()
         self.elements: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
+        self._texts: list[str] = []
         self.scripts: list[tuple[dict[str, str | None], str]] = []
         self._raw: str | None = None
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append(tag)
-        self.text += " "
+        self._texts.append(" ")
         self.attributes += attrs
         self._raw = tag if tag in ("script", "style") else None
         if tag == "script":
@@ -50,7 +50,11 @@ class Page(HTMLParser):
             attributes, text = self.scripts[-1]
             self.scripts[-1] = attributes, text + data
         elif self._raw is None:
-            self.text += data
+            self._texts.append(data)
+
+    @cached_property
+    def text(self) -> str:
+        return "".join(self._texts)
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -140,7 +144,7 @@ def test_strangers_strings_are_text(facts: Facts, tmp_path: Path, shared_data: P
     naughty = json.loads((shared_data / "naughty_strings.json").read_text(encoding="utf-8"))
     plain = sorted(set(page_of(facts, tmp_path).elements))
     strings = ["</script><script>alert(1)</script>", "<!--", "{{ 7 * 7 }}", "\0", *naughty]
-    page = page_of(with_strings(facts, strings), tmp_path)
+    page = page_of(shop.with_strings(facts, strings), tmp_path)
     assert sorted(set(page.elements)) == plain
     assert len([1 for attributes, _ in page.scripts if not attributes]) == 2
     assert not [name for name, _ in page.attributes if name.startswith("on")]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import pytest
 import report_shop as shop
+from rich.cells import cell_len
 from rich.console import Console
 
+from services.report import terminal
 from services.report.facts import gather
 from services.report.model import Facts, RunFigures
 from services.report.terminal import print_summary, summary
@@ -30,40 +30,6 @@ def printed(facts: Facts, width: int = 80, encoding: str = "utf-8", color: bool 
 
 def lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
-
-
-def with_strings(facts: Facts, strings: Sequence[str]) -> Facts:
-    """The facts, had customers sent these strings wherever they can send one."""
-    alerts = [
-        msgspec.structs.replace(
-            alert,
-            user_id=string,
-            currency=string,
-            transaction_id=string,
-            device_id=string,
-            decision=string,
-            severity=string,
-            reasons=[msgspec.structs.replace(r, text=string, rule=string) for r in alert.reasons],
-        )
-        for alert in facts.alerts.top
-        for string in strings
-    ]
-    return msgspec.structs.replace(
-        facts,
-        alerts=msgspec.structs.replace(
-            facts.alerts, top=alerts, highest=alerts, by_severity=dict.fromkeys(strings, 1)
-        ),
-        dead_letters=[
-            msgspec.structs.replace(letters, reason=string, example=string, by_source={string: 1})
-            for letters in facts.dead_letters
-            for string in strings
-        ],
-        reprocessing=[
-            msgspec.structs.replace(of, source=string)
-            for of in facts.reprocessing
-            for string in strings
-        ],
-    )
 
 
 @pytest.fixture
@@ -89,7 +55,7 @@ def test_colour_only_adds_colour(facts: Facts) -> None:
 
 
 def test_a_terminal_that_knows_only_ascii(facts: Facts) -> None:
-    text = printed(with_strings(facts, ["Ωmega ✓ 東京"]), encoding="ascii")
+    text = printed(shop.with_strings(facts, ["Ωmega ✓ 東京"]), encoding="ascii")
     assert "It adds up" in text
     assert "######" in text
 
@@ -120,19 +86,24 @@ def test_a_run_of_nothing(tmp_path: Path) -> None:
     assert "No flow has run." in text
 
 
-def test_strangers_strings_steer_no_terminal(facts: Facts, shared_data: Path) -> None:
+def test_strangers_strings_steer_no_terminal(
+    facts: Facts, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     naughty = json.loads((shared_data / "naughty_strings.json").read_text(encoding="utf-8"))
-    for string in [
+    strings = [
         *naughty,
         "\x1b[2J\x1b]0;owned\x07",
         "[bold red]markup[/]",
         "\u202eleft",
         "x" * 9_999,
-    ]:
-        text = printed(with_strings(facts, [string]))
-        assert all(char.isprintable() or char == "\n" for char in text), ascii(string)
-        assert len(text) < 12_000
+    ]
+    monkeypatch.setattr(terminal, "EXPLAINED_ALERTS", 10_000)
+    text = printed(shop.with_strings(facts, strings))
+    assert text.count("Why:") == 2 * len(strings)
+    assert {char for char in text if not char.isprintable()} == {"\n"}
+    assert max(map(cell_len, lines(text))) <= 80
+    assert len(text) < 2_000 * len(strings)
 
 
 def test_markup_in_a_strangers_string_is_text(facts: Facts) -> None:
-    assert "[bold red]u[/]" in printed(with_strings(facts, ["[bold red]u[/]"]))
+    assert "[bold red]u[/]" in printed(shop.with_strings(facts, ["[bold red]u[/]"]))

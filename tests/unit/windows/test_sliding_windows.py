@@ -251,6 +251,7 @@ def test_entities_and_others_without_events_are_removed() -> None:
         )
     assert len(state) < 1_500
     assert len(state.snapshot()) < 100_000
+    assert state.nbytes < 1_000_000
     state.process([None], np.zeros(1, np.int64), np.zeros(1, np.int64), [[None]], np.array([2**62]))
     assert len(state) < 1_500
 

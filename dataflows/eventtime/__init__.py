@@ -1,0 +1,1 @@
+"""Event time: watermarks, lateness, sessions, windows, deduplication. Pure."""
