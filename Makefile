@@ -26,7 +26,7 @@ bench: .venv/dev.ready ## the figures README claims
 lock: .venv/dev.ready ## refresh locks/ from pyproject.toml
 	for name in build runtime dev; do $(BIN)/python locks/compile.py $$name || exit 1; done
 clean: ## remove the environment and local data
-	rm -rf .venv .tidegate build *.egg-info
+	rm -rf .venv .tidegate .cache build *.egg-info
 
 .venv/bin/uv: locks/build.txt
 	@test -n "$(PYTHON)" || { echo "Tidegate needs Python 3.11 or 3.12: install one, or say make PYTHON=/path/to/python3.11"; exit 1; }

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
 from numpy.typing import NDArray
 
 from dataflows.connectors.records import Records
@@ -42,43 +41,43 @@ class Enricher:
         """The events of `rows` as JSON: the fields of the contract, event time in canonical form,
         then the enrichment. `origin` holds the raw records the events came from."""
         self._reference.refresh()
-        at_us = times_us[rows].tolist()
-        times = format_timestamps(times_us[rows])
-        arrivals = format_timestamps(origin.arrival_us[rows])
-        offsets = origin.offsets[rows].tolist()
-        return [
-            self._encode_one(
-                events[row],
-                at_us[i],
-                times[i],
-                lateness[i],
-                arrivals[i],
-                offsets[i],
-                extras[row] if extras else None,
-            )
-            for i, row in enumerate(rows)
-        ]
-
-    def _encode_one(
-        self,
-        event: Any,
-        at_us: int,
-        time: str,
-        lateness: str,
-        arrived_at: str,
-        raw_offset: int,
-        extras: bytes | None,
-    ) -> bytes:
-        setattr(event, self._event_time, time)
-        event.lateness = lateness
-        event.arrived_at = arrived_at
-        event.raw_offset = raw_offset
+        chosen: list[Any] = [events[row] for row in rows]
+        at_us = times_us[rows]
+        times = format_timestamps(at_us)
+        arrivals = _formatted_once(origin.arrival_us[rows])
+        name = self._event_time
+        for event, time, late, arrived, offset in zip(
+            chosen, times, lateness, arrivals, origin.offsets[rows].tolist(), strict=True
+        ):
+            setattr(event, name, time)
+            event.lateness = late
+            event.arrived_at = arrived
+            event.raw_offset = offset
         if extras:
-            event.extras = msgspec.Raw(extras)
-        if self._has_device and (device := event.device) and (agent := device.user_agent):
-            event.device_class = device_class(agent)
-        if self._has_product and (product := event.product_id):
-            event.product = self._reference.products.as_of(product, at_us) or UNSET
-        if self._user and (user := getattr(event, self._user)):
-            event.customer = self._reference.customers.as_of(user, at_us) or UNSET
-        return _encode(event)
+            for event, row in zip(chosen, rows, strict=True):
+                if (unknown := extras[row]) is not None:
+                    event.extras = msgspec.Raw(unknown)
+        self._look_up(chosen, at_us.tolist())
+        return [_encode(event) for event in chosen]
+
+    def _look_up(self, events: list[Any], at_us: list[int]) -> None:
+        if self._has_device:
+            for event in events:
+                if (device := event.device) and (agent := device.user_agent):
+                    event.device_class = device_class(agent)
+        if self._has_product:
+            products = self._reference.products.as_of([e.product_id for e in events], at_us)
+            for event, product in zip(events, products, strict=True):
+                event.product = product
+        if self._user:
+            users = [getattr(event, self._user) for event in events]
+            customers = self._reference.customers.as_of(users, at_us)
+            for event, customer in zip(events, customers, strict=True):
+                event.customer = customer
+
+
+def _formatted_once(times_us: NDArray[np.int64]) -> list[str]:
+    """Records that arrived together share their arrival time."""
+    distinct, place = np.unique(times_us, return_inverse=True)
+    texts = format_timestamps(distinct)
+    return [texts[i] for i in place.tolist()]

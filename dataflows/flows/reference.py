@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from dataflows.connectors.log import Log
 from dataflows.contracts import Contract
@@ -87,13 +88,17 @@ class Versions:
             at.insert(place, time_us)
             payloads.insert(place, msgspec.Raw(msgspec.json.encode(facts)))
 
-    def as_of(self, key: str, time_us: int) -> msgspec.Raw | None:
-        """The version that held at `time_us`; None if there was none yet."""
-        found = self._versions.get(key)
-        if found is None:
-            return None
-        place = bisect_right(found[0], time_us)
-        return found[1][place - 1] if place else None
+    def as_of(
+        self, keys: Sequence[str | UnsetType | None], times_us: Sequence[int]
+    ) -> list[msgspec.Raw | UnsetType]:
+        """For each key the version that held at the time; UNSET without a key or a version."""
+        known = self._versions.get
+        held: list[msgspec.Raw | UnsetType] = []
+        for key, time_us in zip(keys, times_us, strict=True):
+            found = known(key) if key else None  # type: ignore[arg-type]
+            place = bisect_right(found[0], time_us) if found else 0
+            held.append(found[1][place - 1] if found and place else UNSET)
+        return held
 
 
 class ReferenceData:
@@ -102,7 +107,7 @@ class ReferenceData:
     def __init__(self, log: Log, topology: Topology):
         def versions(source: str, key: str, version: type, facts: type) -> Versions:
             topic = f"events.{source}"
-            return Versions(log, topic, topology.topics[topic], key, version, facts)
+            return Versions(log, topic, topology.topics.get(topic, 0), key, version, facts)
 
         self.products = versions("product_catalog", "product_id", _ProductVersion, ProductFacts)
         self.customers = versions("customer_profiles", "user_id", _CustomerVersion, CustomerFacts)

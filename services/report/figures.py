@@ -31,7 +31,7 @@ LATENESS: Mapping[str, tuple[str, str]] = {
     "late": (ORANGE, "late: results corrected"),
     "buffered": (PURPLE, "too late for the stream: merged in the warehouse"),
 }
-_USUAL = 0.995  # of the hours or days are no rare peak
+_RARE = 0.005  # share of the hours or days that may be rare peaks, at least one
 _HOVER_REASONS = 4
 _HOVER_COLUMNS = 56
 
@@ -96,8 +96,10 @@ def _without_gaps(series: Series) -> Series:
 
 def _cut(series: Series, totals: list[int]) -> dict[str, Any]:
     """Ends the axis below rare peaks that would flatten the rest, and says how high they are."""
-    usual = sorted(totals)[int(len(totals) * _USUAL)] if totals else 0
-    top = usual * 1.2
+    rare = math.ceil(len(totals) * _RARE)
+    if len(totals) < 10 * rare or not totals:
+        return {}
+    top = 1.2 * sorted(totals)[-1 - rare]
     peaks = [(at, total) for at, total in zip(series.at, totals, strict=True) if total > top]
     if not peaks or max(totals) < 2 * top:
         return {}

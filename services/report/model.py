@@ -42,11 +42,6 @@ class SourceCount(msgspec.Struct, frozen=True, kw_only=True):
     expired: int = 0
     rejected: int = 0
 
-    @property
-    def events(self) -> int:
-        """In the lake."""
-        return self.on_time + self.late + self.buffered
-
 
 class Series(msgspec.Struct, frozen=True):
     """Counts over event time; `at` are the starts of the hours or days that have any."""

@@ -153,7 +153,7 @@ def _explained(nth: int, alert: Alert) -> RenderableType:
     lines = Text.assemble(
         f"\n{nth}. ",
         (printable(alert.severity.upper(), 20), SEVERITY_STYLES.get(alert.severity, "")),
-        f"  {printable(alert.user_id, 40)} paid {money(alert.amount, alert.currency)} on "
+        f"  {money(alert.amount, alert.currency)} by {printable(alert.user_id, 40)} on "
         f"{instant(alert.at)};\n   score {alert.score:.2f}, "
         f"decision: {printable(alert.decision, 20)}. Why:",
     )

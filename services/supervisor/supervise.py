@@ -25,7 +25,7 @@ TICK_S = 0.05
 class WorkersFailed(TidegateError):
     """A worker that cannot be kept running; everything was stopped. `code` is its exit code."""
 
-    def __init__(self, message: str, code: int):
+    def __init__(self, message: str, code: int = Exit.CRASHED):
         super().__init__(message)
         self.code = code
 

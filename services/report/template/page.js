@@ -60,5 +60,5 @@
   };
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  new ResizeObserver(fit).observe(document.body);
+  new ResizeObserver(() => requestAnimationFrame(fit)).observe(document.body);
 })();

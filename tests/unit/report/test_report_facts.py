@@ -211,7 +211,7 @@ def test_a_wrong_lake_is_noticed(
 def test_no_lake_is_all_zeros(tmp_path: Path) -> None:
     facts = gather_lake(tmp_path / "missing")
     assert facts.sessions.count == facts.alerts.count == 0
-    assert all(source.events == 0 for source in facts.sources)
+    assert all(source.on_time == 0 for source in facts.sources)
     assert facts.fraud is None
     assert facts.adds_up
 
@@ -234,7 +234,7 @@ def test_a_source_of_ones_own(tmp_path: Path) -> None:
     )
     shop.write(tmp_path, "notes", {"text": pa.string()}, [("not a source",)])
     facts = gather_lake(tmp_path)
-    assert [s.source for s in facts.sources if s.events] == ["returns"]
+    assert [s.source for s in facts.sources if s.on_time] == ["returns"]
     assert facts.traffic.at == [datetime(2026, 1, 2, tzinfo=UTC)]
 
 
