@@ -25,7 +25,7 @@ def status(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Each slot's offset, lag, watermark and counts, and whether they add up.
+    """Each slot's offset, lag, watermark and counts, whether they add up, and the workers' health.
 
     Exits with 1 if they do not. Examples: `tidegate status`, `tidegate status ingest --json`.
     """
@@ -33,13 +33,15 @@ def status(
 
     from dataflows.flows.topology import FLOWS
     from services.status.slots import flow_totals, slot_statuses
+    from services.supervisor.readiness import worker_health
 
     if flow is not None and flow not in FLOWS:
         raise typer.BadParameter(f"{flow!r} is no flow; there are {', '.join(FLOWS)}")
-    statuses = slot_statuses(context.shop(), (flow,) if flow else FLOWS)
-    totals = flow_totals(statuses)
+    shop = context.shop()
+    statuses = slot_statuses(shop, (flow,) if flow else FLOWS)
+    totals, workers = flow_totals(statuses), worker_health(shop.config)
     if json:
-        document = {"slots": statuses, "flows": totals}
+        document = {"slots": statuses, "flows": totals, "workers": workers}
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
     else:
         from services.status.table import print_slots
@@ -48,6 +50,8 @@ def status(
         for total in totals:
             if total.records_in:
                 print(total.line())
+        for worker in workers:
+            print(f"worker {worker.name}: {worker.state}, process {worker.pid}, port {worker.port}")
     if any(total.difference for total in totals):
         raise typer.Exit(Exit.CHECK_FAILED)
 

@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry
-
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import FLOWS
 from dataflows.runtime.config import Retention
@@ -15,6 +13,7 @@ from dataflows.runtime.health import Health, serve
 from dataflows.runtime.recovery import Lease
 from services.supervisor.groups import group_flows
 from services.supervisor.heartbeats import HeartbeatWriter
+from services.supervisor.metrics import registry
 from services.supervisor.readiness import forget_workers, ready_workers
 from services.supervisor.supervise import Supervisor
 
@@ -44,7 +43,7 @@ def run_service(
         settings = config.service
         supervisor = Supervisor(groups, settings, config.data_path / "logs", options, say)
         health = Health(lambda: (True, "ok"), lambda: ready_workers(config, groups))
-        port = serve(settings.host, settings.port, CollectorRegistry(), health)
+        port = serve(settings.host, settings.port, registry(supervisor.workers), health)
         say(
             f"starting {len(groups)} workers on {config.bus_url}; http://{settings.host}:{port}/readyz"
         )

@@ -4,98 +4,161 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from conftest import Bench
+from flow_bench import Bench
 
-from dataflows.connectors.records import Headers
-from dataflows.runtime.config import Config, load_config
+from dataflows.connectors.records import heartbeat_time, published
+from dataflows.runtime.config import load_config
 from services.replay import replay
+from services.replay.lines import read_lines
 from services.simulator.driver import publish_chunks
 from services.simulator.settings import SimulationSettings
-from services.simulator.simulate import Simulation, simulate
+from services.simulator.simulate import simulate
 from services.status.peek import Record, peek_records, to_json_line
+from services.status.slots import slot_statuses
 
 REFERENCE = ("product_catalog", "customer_profiles")
-OUTPUTS = {
-    "ingest": ("events.{}", "late.{}", "dlq.{}"),
-    "late": ("buffered.{}", "reprocess.requests", "dlq.late"),
-    "sessionize": ("sessions", "late.sessionize", "dlq.sessionize"),
-    "features": ("scoring.requests", "dlq.features"),
-    "score": ("scores", "alerts", "dlq.score"),
+PARTITIONS = {"partitions": {"clickstream": 1, "customer_support": 2}}
+PREFIX = 700  # records, where they are taken one at a time
+
+# The slots that are compared, and the topics that each alone writes here.
+SLOTS = {
+    ("ingest", "raw.clickstream", 0): ("events.clickstream", "late.clickstream", "dlq.clickstream"),
+    ("ingest", "raw.transactions", 0): ("events.transactions", "dlq.transactions"),
+    ("ingest", "raw.customer_support", 1): ("events.customer_support", "dlq.customer_support"),
+    ("late", "late.clickstream", 0): ("buffered.clickstream", "reprocess.requests", "dlq.late"),
+    ("sessionize", "events.clickstream", 0): ("sessions", "late.sessionize", "dlq.sessionize"),
+    ("features", "events.transactions", 0): ("scoring.requests", "dlq.features"),
+    ("score", "scoring.requests", 0): ("scores", "alerts", "dlq.score"),
 }
-PURE = [  # each with the source whose log it reads, and the partition
-    ("ingest", "clickstream", 0),
-    ("ingest", "clickstream", 1),
-    ("ingest", "transactions", 0),
-    ("late", "clickstream", 0),
-    ("sessionize", "clickstream", 1),
-    ("features", "transactions", 0),
-    ("score", "transactions", 0),
-]
-PREFIX = 600  # records for the runs that take one at a time
-Row = tuple[bytes | None, bytes | None]
-
-
-class Live(NamedTuple):
-    """A bench whose flows ran live, and its simulated month."""
-
-    bench: Bench
-    simulation: Simulation
-
-    def input(self, flow: str, source: str, partition: int) -> list[Record]:
-        """What the slot has read."""
-        topic = next(t for t in self.bench.shop.topology.inputs[flow] if _is_of(t, flow, source))
-        return list(peek_records(self.bench.log, topic, partition, 0, 2**62))
-
-    def outputs(self, flow: str, source: str, partition: int) -> dict[str, list[Row]]:
-        """What the slot has published, heartbeats left out."""
-        return {
-            topic: [
-                (record.key, record.value)
-                for record in peek_records(self.bench.log, topic, partition, 0, 2**62)
-                if not _is_heartbeat(record.headers)
-            ]
-            for topic in (name.format(source) for name in OUTPUTS[flow])
-            if partition < self.bench.shop.topology.topics[topic]
-        }
-
-
-def _is_of(topic: str, flow: str, source: str) -> bool:
-    return flow in ("sessionize", "features", "score") or topic.endswith(f".{source}")
-
-
-def _is_heartbeat(headers: Headers) -> bool:
-    return any(name == "tidegate-heartbeat" for name, _ in headers)
+WAYS = {  # batch_records, snapshot_interval, how many of the records; live: 500, 10s, all
+    "one at a time": (1, "10s", 2_000),
+    "by seven, a snapshot after each": (7, "0s", 2_000),
+    "by a thousand": (1_000, "10ms", None),
+    "all at once": (100_000, "10s", None),
+}
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
-    """Twelve days through all flows. Without the reference sources: what ingest looks up in them
+def live(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Twelve days through the flows, without the reference sources: what ingest looks up in them
     is a fact of the moment, not of the slot's log."""
-    bench = Bench(tmp_path_factory.mktemp("live"), **{"slots.batch_records": 500})
+    bench = Bench(tmp_path_factory.mktemp("live"), **PARTITIONS, **{"slots.batch_records": 500})
+    topics = bench.shop.topology.topics
     simulation = simulate(
         SimulationSettings(
             start=date(2026, 3, 2),
             days=12,
             customers=200,
             target_events=20_000,
-            partitions={s: bench.shop.topology.topics[f"raw.{s}"] for s in bench.shop.contracts},
+            partitions={source: topics[f"raw.{source}"] for source in bench.shop.contracts},
         )
     )
     chunks = (
-        chunk.__class__(
-            **{
-                **{name: getattr(chunk, name) for name in chunk.__dataclass_fields__},
-                "parts": tuple(part for part in chunk.parts if part.source not in REFERENCE),
-            }
-        )
+        replace(chunk, parts=tuple(p for p in chunk.parts if p.source not in REFERENCE))
         for chunk in simulation.chunks()
     )
     publish_chunks(bench.log, chunks, None, threading.Event())
-    bench.run("ingest", "late", "sessionize", "features", "score")
-    return Live(bench, simulation)
+    bench.run("ingest")
+    bench.run("late", topic="late.clickstream")
+    bench.run("sessionize", "features", "score")
+    return bench
+
+
+def read(bench: Bench, topic: str, partition: int = 0) -> list[Record]:
+    return list(peek_records(bench.log, topic, partition, 0, 2**62))
+
+
+def values(records: Sequence[Record]) -> list[bytes | None]:
+    """What the records say, without heartbeats."""
+    return [record.value for record in records if heartbeat_time(record.headers) is None]
+
+
+def replayed(
+    slot: tuple[str, str, int], records: Sequence[Record], directory: Path, **settings: object
+) -> dict[str, list[bytes | None]]:
+    """What a replay of the records says, by topic."""
+    flow, topic, _ = slot
+    file = directory / "records.jsonl"
+    file.write_text("".join(to_json_line(record) + "\n" for record in records), "utf-8")
+    dotted = {f"slots.{name}": value for name, value in settings.items()}
+    out = directory / "out"
+    config = load_config(None, {}, dotted)
+    source = topic.partition(".")[2]
+    report = replay(flow, source, file, out, config, final=False, as_records=True, arrival_us=0)
+    assert report.totals.difference == 0
+    return {name: said(out / f"{name}.jsonl") for name in SLOTS[slot]}
+
+
+def said(file: Path) -> list[bytes | None]:
+    if file.name.startswith(("dlq.", "late.")):
+        return [line.value for line in read_lines(file, as_records=True, arrival_us=0)]
+    return list(file.read_bytes().splitlines())
+
+
+def flow_and_topic(slot: tuple[str, str, int]) -> str:
+    return f"{slot[0]} {slot[1]}"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("slot", SLOTS, ids=flow_and_topic)
+def test_replay_gives_what_the_live_run_published(
+    slot: tuple[str, str, int], way: str, live: Bench, tmp_path: Path
+) -> None:
+    batch_records, snapshot_interval, count = WAYS[way]
+    _, topic, partition = slot
+    records = read(live, topic, partition)[:count]
+    given = replayed(
+        slot,
+        records,
+        tmp_path,
+        batch_records=batch_records,
+        snapshot_interval=snapshot_interval,
+    )
+    live_values = {name: values(read(live, name, partition)) for name in given}
+    if count is not None:
+        expected = replayed(slot, records, tmp_path, batch_records=100_000)
+        assert expected == {name: rows[: len(expected[name])] for name, rows in live_values.items()}
+        live_values = expected
+    assert given == live_values
+    assert any(given.values())
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [slot for slot in SLOTS if slot[0] in ("sessionize", "features", "score")],
+    ids=flow_and_topic,
+)
+def test_restarts_and_the_return_of_an_older_state_change_nothing(
+    slot: tuple[str, str, int], live: Bench, tmp_path: Path
+) -> None:
+    flow, topic, _ = slot
+    records = read(live, topic)
+    third = len(records) // 3
+    bench = Bench(tmp_path / "data", **PARTITIONS)
+    state, backup = bench.shop.config.state_path, tmp_path / "backup"
+    for part, rows in enumerate(
+        (records[:third], records[third : 2 * third], records[2 * third :])
+    ):
+        append(bench, topic, rows)
+        if part == 2:
+            shutil.rmtree(state)
+            shutil.copytree(backup, state)
+        bench.run(flow)
+        if part == 0:
+            shutil.copytree(state, backup)
+    for name in SLOTS[slot]:
+        assert values(read(bench, name)) == values(read(live, name))
+    (status,) = slot_statuses(bench.shop, (flow,))
+    assert (status.lag_records, status.difference) == (0, 0)
+    bench.log.close()
+
+
+def append(bench: Bench, topic: str, records: Sequence[Record]) -> None:
+    keys, said, headers = zip(*((r.key, r.value, r.headers) for r in records), strict=True)
+    bench.log.append([published(topic, list(keys), list(said), list(headers), partition=0)])

@@ -1,0 +1,45 @@
+"""Flows in this process, on an embedded log of their own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from dataflows.connectors.records import Headers, published
+from dataflows.flows.opening import builder, open_shop
+from dataflows.flows.shop import Shop
+from dataflows.runtime.config import load_config
+from dataflows.runtime.slot import run_slot
+from services.status.peek import Record, peek_records
+
+
+class Bench:
+    """A shop on a log of its own; flows run to the end of what is there.
+
+    Overrides are dotted configuration keys.
+    """
+
+    def __init__(self, directory: Path, **overrides: object):
+        settings = {"data_dir": str(directory), **overrides}
+        self.shop: Shop = open_shop(load_config(None, {}, settings))
+        self.log = self.shop.log
+
+    def publish(
+        self, topic: str, values: list[bytes | None], headers: list[Headers] | None = None
+    ) -> None:
+        """Records without keys into partition 0."""
+        self.log.append([published(topic, [None] * len(values), values, headers, partition=0)])
+
+    def run(self, *flows: str, topic: str | None = None) -> None:
+        """Each flow after the one before; raises what the first slot that failed raised."""
+        for flow in flows:
+            slots = [s for s in self.shop.slots(flow) if topic is None or s.topic == topic]
+            with ThreadPoolExecutor(len(slots)) as pool:
+                for slot in slots:
+                    slot.stop_at_end = True
+                runs = [pool.submit(run_slot, slot, builder(self.shop, flow)) for slot in slots]
+            for run in runs:
+                run.result()
+
+    def records(self, topic: str) -> list[Record]:
+        return list(peek_records(self.log, topic, None, 0, 2**62))
