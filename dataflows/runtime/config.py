@@ -56,6 +56,7 @@ class Slots(Section, frozen=True):
     snapshot_interval: Duration = Duration.parse("10s")
     poll_busy: Duration = Duration.parse("5ms")
     poll_idle: Duration = Duration.parse("200ms")
+    park_after: Duration = Duration.parse("10s")
     lease_wait: Duration = Duration.parse("4s")
     reference_wait: Duration = Duration.parse("30s")
     max_record_bytes: Positive = 1_048_576
@@ -88,7 +89,7 @@ class Service(Section, frozen=True):
     restart_backoff_max: Duration = Duration.parse("30s")
     crash_loop_restarts: Positive = 5
     crash_loop_window: Duration = Duration.parse("60s")
-    heartbeat_after: Duration = Duration.parse("30s")
+    heartbeat_after: Duration = Duration.parse("1m")
 
 
 class Config(Section, frozen=True):

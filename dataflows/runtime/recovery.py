@@ -14,6 +14,9 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from dataflows.contracts.errors import TidegateError
 from dataflows.runtime.durations import Duration
 
+STORE = "bytewax"
+RESET_NOTE = "reset"
+
 
 class LeaseHeld(TidegateError):
     """Another process runs this slot; trying again later may work."""
@@ -62,15 +65,30 @@ def _open_lock(directory: Path) -> IO[str]:
         ) from error
 
 
+def reset_recovery(directory: Path) -> None:
+    """An empty store in place of the slot's, by somebody's wish: so the state may be rebuilt even
+    if the log no longer reaches back to where the slot began."""
+    store = directory / STORE
+    if store.is_dir():
+        shutil.rmtree(store)
+    open_recovery(directory)
+    (store / RESET_NOTE).touch()
+
+
+def was_reset(directory: Path) -> bool:
+    """Whether the slot's store, before its first snapshot, was emptied on purpose."""
+    return (directory / STORE / RESET_NOTE).is_file()
+
+
 def open_recovery(directory: Path) -> RecoveryConfig:
     """The Bytewax store of a slot, made if there is none.
 
     A fresh store is made beside and renamed, so that a kill cannot leave half of one; making
     one twice would panic.
     """
-    store = directory / "bytewax"
+    store = directory / STORE
     if not store.is_dir():
-        fresh = directory / "bytewax.new"
+        fresh = directory / f"{STORE}.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         init_db_dir(fresh, 1)

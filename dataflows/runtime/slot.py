@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import bytewax.operators as op
@@ -31,7 +32,7 @@ from dataflows.connectors.records import Output, Records
 from dataflows.contracts.errors import TidegateError
 from dataflows.runtime.config import Config
 from dataflows.runtime.fates import Fates, add_counts, count_by_day
-from dataflows.runtime.recovery import Lease, open_recovery
+from dataflows.runtime.recovery import Lease, open_recovery, was_reset
 from dataflows.runtime.stats import SlotStats
 
 SNAPSHOT_VERSION = 1
@@ -82,6 +83,7 @@ class Slot:
     # refused when it has changed (after a clean stop nothing is replayed, and it may change).
     replay_with: dict[str, str] = field(init=False, default_factory=dict)
     writer: Writer | None = field(init=False, default=None)
+    parked_at: int | None = field(init=False, default=None)  # position of a reader that went idle
 
     def __post_init__(self) -> None:
         self.stats = SlotStats(self.flow, self.topic, self.partition)
@@ -89,6 +91,11 @@ class Slot:
     @property
     def name(self) -> str:
         return f"{self.flow}.{self.topic}.{self.partition}"
+
+    @property
+    def directory(self) -> Path:
+        """Its state and lease."""
+        return self.config.state_path / self.name
 
     def fail(self, error: BaseException) -> NoReturn:
         """Ends the slot. A worker ends the process: a restart is the recovery."""
@@ -102,25 +109,19 @@ def run_slot(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
     """Runs a slot until its stop event is set (or the end, in a replay), then drains.
 
     When it returns, the last snapshot is durable and covers all that was published: a later start
-    replays nothing.
+    replays nothing. A slot that has been idle for a while is drained, too, and its dataflow built
+    again when records come: many idle slots cost next to nothing.
 
     Raises:
         LeaseHeld: another process runs the slot.
         Refused: the state does not fit the code, the configuration or the log.
         TidegateError: the log cannot be used.
     """
-    directory = slot.config.state_path / slot.name
-    lease = Lease(directory, f"slot {slot.name}", slot.config.slots.lease_wait)
+    lease = Lease(slot.directory, f"slot {slot.name}", slot.config.slots.lease_wait)
     try:
-        slot.writer = slot.log.writer(slot.name)
-        slot.stats.resume(slot.writer.marker)
-        flow = build(slot)
-        slot.fingerprint = _fingerprint(slot, flow)
-        run_main(
-            flow,
-            epoch_interval=timedelta(seconds=slot.config.slots.snapshot_interval.seconds),
-            recovery_config=open_recovery(directory),
-        )
+        _run_dataflow(slot, build)
+        while _records_came(slot):
+            _run_dataflow(slot, build)
     except BaseException:
         if slot.stats.failure is not None:
             raise slot.stats.failure from None
@@ -128,6 +129,30 @@ def run_slot(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
     finally:
         lease.release()
     slot.stats.stopped = True
+
+
+def _run_dataflow(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
+    slot.parked_at = None
+    slot.writer = slot.log.writer(slot.name)
+    slot.stats.resume(slot.writer.marker)
+    flow = build(slot)
+    slot.fingerprint = _fingerprint(slot, flow)
+    run_main(
+        flow,
+        epoch_interval=timedelta(seconds=slot.config.slots.snapshot_interval.seconds),
+        recovery_config=open_recovery(slot.directory),
+    )
+
+
+def _records_came(slot: Slot) -> bool:
+    """Waits beside a parked slot until there is something to read; False when it is to stop."""
+    if slot.parked_at is None:
+        return False
+    while not slot.stop.wait(slot.config.slots.poll_idle.seconds):
+        slot.stats.polled = time.monotonic()
+        if slot.log.offsets(slot.topic, slot.partition)[1] > slot.parked_at:
+            return True
+    return False
 
 
 def read(step_id: str, flow: Dataflow, slot: Slot) -> KeyedStream[Records]:
@@ -171,25 +196,39 @@ class _Source(FixedPartitionedSource[tuple[str, Records], dict[str, Any]]):
         low, high = slot.log.offsets(slot.topic, slot.partition)
         published_to = slot.stats.next_offset
         if resume is None:
-            start = low if published_to is None else slot.stats.first_offset
-            if start < low:
-                raise Refused(
-                    f"slot {slot.name}: its state is gone and the log no longer holds offsets "
-                    f"{start}..{low - 1} to rebuild it from; restore {slot.config.state_path} or "
-                    f"reset the slot with `tidegate reset {slot.flow}`"
-                )
-            return start
+            return self._rebuild_from(low)
         _check_fingerprint(slot, resume["fingerprint"])
         start = int(resume["offset"])
-        if not low <= start <= high:
+        if start < low:
             raise Refused(
-                f"slot {slot.name}: its state ends at offset {start} but the log holds "
-                f"{low}..{high}; restore the log, or reset the slot with "
-                f"`tidegate reset {slot.flow}`"
+                f"slot {slot.name}: retention removed offsets {start}..{low - 1} before it read "
+                f"them; restore the log, or accept the gap with `tidegate reset {slot.flow}`"
+            )
+        # A snapshot never covers what is not published.
+        if start > (low if published_to is None else published_to):
+            raise Refused(
+                f"slot {slot.name}: its state ends at offset {start}, but the log holds "
+                f"{low}..{high} and knows of nothing published after offset {published_to or low}: "
+                "it is another log, or an older copy; restore the log, or start over on this one "
+                f"with `tidegate reset {slot.flow}`"
             )
         if start < (published_to or 0):
             _check_replay(slot, resume["replay_with"])
         return start
+
+    def _rebuild_from(self, low: int) -> int:
+        """Where to begin without state: where the slot began, or where the log now does."""
+        slot = self._slot
+        if slot.stats.next_offset is None:
+            return low
+        first = slot.stats.first_offset
+        if first < low and not was_reset(slot.directory):
+            raise Refused(
+                f"slot {slot.name}: its state is gone and the log no longer holds offsets "
+                f"{first}..{low - 1} to rebuild it from; restore {slot.directory}, or rebuild from "
+                f"what there is with `tidegate reset {slot.flow}`"
+            )
+        return max(first, low)
 
 
 class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
@@ -215,11 +254,19 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
         self._slot.stats.polled = time.monotonic()
         if not len(records):
             self._full = False
+            self._park_when_idle()
             return []
         self._full = len(records) == self._batch_records
         self._last_records = time.monotonic()
         self._next_offset = int(records.offsets[-1]) + 1
         return [(self._slot.name, records)]
+
+    def _park_when_idle(self) -> None:
+        slot = self._slot
+        idle = time.monotonic() - self._last_records
+        if self._end is None and idle > slot.config.slots.park_after.seconds:
+            slot.parked_at = self._reader.position
+            raise StopIteration
 
     def next_awake(self) -> datetime | None:
         if self._full or self._end is not None:

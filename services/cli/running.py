@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -87,18 +86,19 @@ def reset(
 ) -> None:
     """Throw away a flow's state; it is rebuilt from the log, and nothing is published twice.
 
+    What retention has already removed is missing from the new state.
+
     Example: `tidegate reset sessionize`
     """
-    from dataflows.runtime.recovery import Lease
+    from dataflows.runtime.recovery import Lease, reset_recovery
 
     shop = context.shop()
     slots = shop.slots(_known(flow))
     if not yes and not typer.confirm(f"Throw away the state of {len(slots)} slots of {flow}?"):
         raise typer.Exit(1)
     for slot in slots:
-        directory = shop.config.state_path / slot.name
-        lease = Lease(directory, f"slot {slot.name}", shop.config.slots.lease_wait)
-        shutil.rmtree(directory / "bytewax", ignore_errors=True)
+        lease = Lease(slot.directory, f"slot {slot.name}", shop.config.slots.lease_wait)
+        reset_recovery(slot.directory)
         lease.release()
     print(f"{len(slots)} slots of {flow} will rebuild their state from the log at the next start.")
 

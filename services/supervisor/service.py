@@ -51,6 +51,7 @@ def run_service(
         supervisor.run(stop, chores.tick)
         say("stopped cleanly")
     finally:
+        forget_workers(config)
         lease.release()
 
 

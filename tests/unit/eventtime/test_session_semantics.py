@@ -202,8 +202,8 @@ def test_a_piece_may_start_where_a_session_was_retracted_at_the_same_instant() -
         (25, 1, 1),
         (24, 2, 1),
         (25, 0, 2),
-        (24, 2, 2),
         (25, 1, 3),
+        (24, 2, 2),
     ]
 
 

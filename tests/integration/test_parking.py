@@ -1,0 +1,46 @@
+"""An idle slot is drained and costs next to nothing; it wakes when records come, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dataflows.flows.opening import builder
+from dataflows.runtime.slot import Slot, run_slot
+
+
+def visit(number: int) -> bytes:
+    return json.dumps(
+        {"user_id": f"u{number % 3}", "event_timestamp": 1_780_000_000_000 + number * 660_000}
+    ).encode()
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    give_up = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+def test_a_slot_parks_and_wakes_many_times_as_if_it_had_never_slept(bench: Any) -> None:
+    parking = bench("parking", slots__park_after="1ms", slots__poll_idle="5ms")
+    slot: Slot = parking.shop.slots("sessionize")[0]
+    thread = threading.Thread(target=run_slot, args=(slot, builder(parking.shop, "sessionize")))
+    thread.start()
+    for number in range(30):
+        parking.publish("events.clickstream", [visit(number)])
+        wait_until(lambda n=number: slot.stats.next_offset == n + 1)
+        wait_until(lambda: slot.parked_at is not None)
+    slot.stop.set()
+    thread.join()
+    assert slot.stats.stopped
+
+    awake = bench("awake")
+    awake.publish("events.clickstream", [visit(number) for number in range(30)])
+    awake.run("sessionize")
+    sessions = [record.value for record in parking.records("sessions")]
+    assert sessions == [record.value for record in awake.records("sessions")]
+    assert sessions

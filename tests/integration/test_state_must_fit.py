@@ -1,0 +1,265 @@
+"""A slot starts only where its state, its log, its settings and its code fit together.
+
+Each refusal is one line that says what to do, and doing that helps: with nothing lost, nothing
+published twice.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from flow_bench import Bench
+
+from dataflows.connectors.embedded import EmbeddedLog
+from dataflows.connectors.log import LogError
+from dataflows.flows import score
+from dataflows.flows.shop import Shop
+from dataflows.runtime import slot as slots
+from dataflows.runtime.config import load_config
+from dataflows.runtime.recovery import reset_recovery
+from dataflows.runtime.slot import Refused
+from services.status.slots import slot_statuses
+
+Make = Callable[..., Bench]
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+NOBODY_LATE = {"partitions": {"clickstream": 1}}
+
+
+def visits(first: int, count: int) -> list[bytes | None]:
+    """Visitors who come once, an hour apart: each event closes the session before it."""
+    return [
+        json.dumps(
+            {
+                "event_type": "page_view",
+                "user_id": f"u{number}",
+                "event_timestamp": (START + timedelta(hours=number)).isoformat(),
+            }
+        ).encode()
+        for number in range(first, first + count)
+    ]
+
+
+def users(bench: Bench) -> list[str]:
+    """Whose sessions were published, in order."""
+    return [json.loads(record.value or b"")["user_id"] for record in bench.records("sessions")]
+
+
+def expected(count: int) -> list[str]:
+    """After so many visits: all but the last session are closed."""
+    return [f"u{number}" for number in range(count - 1)]
+
+
+@pytest.fixture
+def open_bench(bench: Make) -> Make:
+    """A bench with one partition, so that order is simple; again on the same directory, too."""
+    return lambda **overrides: bench(**NOBODY_LATE, **overrides)
+
+
+@pytest.fixture
+def ran(open_bench: Make) -> Bench:
+    """Ten visits, sessionized."""
+    bench = open_bench()
+    bench.publish("events.clickstream", visits(0, 10))
+    bench.run("sessionize")
+    assert users(bench) == expected(10)
+    return bench
+
+
+def state_of(bench: Bench) -> Path:
+    return bench.shop.slots("sessionize")[0].directory
+
+
+def refusal(bench: Bench, flow: str = "sessionize") -> str:
+    with pytest.raises(Refused) as caught:
+        bench.run(flow)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def go_on(bench: Bench, visited: int = 10, more: int = 5) -> None:
+    """More visits; all sessions are there afterwards, once."""
+    bench.publish("events.clickstream", visits(visited, more))
+    bench.run("sessionize")
+    assert users(bench) == expected(visited + more)
+    (status,) = slot_statuses(bench.shop, ("sessionize",))
+    assert (status.records_in, status.lag_records, status.difference) == (visited + more, 0, 0)
+
+
+def test_another_partition_count_is_refused(bench: Make, ran: Bench) -> None:
+    with pytest.raises(LogError, match=r"topic \S+clickstream has 1 partition\(s\) .* not 3: .*configure 1"):
+        bench(partitions={"clickstream": 3})
+    go_on(ran)
+
+
+def test_other_event_time_settings_are_refused_until_the_flow_is_reset(
+    ran: Bench, open_bench: Make
+) -> None:
+    changed = open_bench(event_time__gap="20m")
+    message = refusal(changed)
+    assert "event time" in message
+    assert "tidegate reset sessionize" in message
+    reset_recovery(state_of(changed))
+    go_on(changed)
+
+
+def test_another_snapshot_version_is_refused(
+    ran: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(slots, "SNAPSHOT_VERSION", slots.SNAPSHOT_VERSION + 1)
+        assert "snapshot version = 1, this is 2" in refusal(ran)
+    go_on(ran)
+
+
+def test_lost_state_is_rebuilt_from_the_log(ran: Bench) -> None:
+    shutil.rmtree(ran.shop.config.state_path)
+    go_on(ran)
+
+
+def test_lost_state_with_a_log_that_has_forgotten_is_refused_until_the_flow_is_reset(
+    ran: Bench,
+) -> None:
+    forget_everything(ran)
+    shutil.rmtree(state_of(ran))
+    message = refusal(ran)
+    assert "no longer holds offsets 0..9" in message
+    assert "tidegate reset sessionize" in message
+    reset_recovery(state_of(ran))
+    ran.publish("events.clickstream", visits(10, 5))
+    ran.run("sessionize")
+    # u9's session was open in the state that is gone, and its event is no longer in the log.
+    assert users(ran) == [user for user in expected(15) if user != "u9"]
+
+
+def test_state_without_its_log_is_refused_until_the_flow_is_reset(
+    ran: Bench, open_bench: Make
+) -> None:
+    empty = on_a_new_log(ran, open_bench)
+    message = refusal(empty)
+    assert "its state ends at offset 10, but the log holds 0..0" in message
+    assert "tidegate reset sessionize" in message
+
+
+def test_a_new_log_is_not_taken_for_the_old_one_however_much_it_holds(
+    ran: Bench, open_bench: Make
+) -> None:
+    other = on_a_new_log(ran, open_bench)
+    other.publish("events.clickstream", visits(0, 20))
+    assert "it is another log, or an older copy" in refusal(other)
+    reset_recovery(state_of(other))
+    go_on(other, visited=20)
+
+
+def test_an_older_copy_of_the_log_is_refused_until_the_flow_is_reset(
+    ran: Bench, open_bench: Make, tmp_path: Path
+) -> None:
+    ran.log.close()
+    log, backup = ran.shop.config.data_path / "log.db", tmp_path / "backup.db"
+    shutil.copy(log, backup)
+    bench = open_bench()
+    go_on(bench)
+    bench.log.close()
+    shutil.copy(backup, log)
+    restored = open_bench()
+    restored.publish("events.clickstream", visits(10, 5))
+    assert "published after offset 10: it is another log, or an older copy" in refusal(restored)
+    reset_recovery(state_of(restored))
+    go_on(restored, visited=15)
+
+
+def test_retention_that_overtook_a_slot_is_refused_naming_the_gap_until_the_flow_is_reset(
+    ran: Bench,
+) -> None:
+    ran.publish("events.clickstream", visits(10, 3))
+    forget_everything(ran)
+    ran.publish("events.clickstream", visits(13, 3))
+    message = refusal(ran)
+    assert "retention removed offsets 10..12 before it read them" in message
+    assert "tidegate reset sessionize" in message
+    reset_recovery(state_of(ran))
+    ran.run("sessionize")
+    assert users(ran) == [*expected(10), "u13", "u14"]
+    (status,) = slot_statuses(ran.shop, ("sessionize",))
+    assert status.difference == 3  # what was lost stays visible
+
+
+def forget_everything(bench: Bench) -> None:
+    bench.log.apply_retention(2**61, {"events.clickstream": 1.0})
+
+
+def on_a_new_log(bench: Bench, open_bench: Make) -> Bench:
+    bench.log.close()
+    for file in bench.shop.config.data_path.glob("log.db*"):
+        file.unlink()
+    return open_bench()
+
+
+# --- rules ---------------------------------------------------------------------------------------
+
+
+def requests(first: int, count: int) -> list[bytes | None]:
+    return [
+        json.dumps(
+            {
+                "transaction_id": f"t{number}",
+                "user_id": "u",
+                "cents": 100,
+                "event_timestamp": (START + timedelta(hours=number)).isoformat(),
+            }
+        ).encode()
+        for number in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    folder = tmp_path / "rules"
+    shutil.copytree(load_config().rules, folder)
+    return folder
+
+
+def test_changed_rules_are_refused_only_where_a_replay_is_needed(
+    open_bench: Make, rules: Path, tmp_path: Path
+) -> None:
+    bench = open_bench(rules=str(rules))
+    bench.publish("scoring.requests", requests(0, 5))
+    bench.run("score")
+    (slot,) = bench.shop.slots("score")
+    shutil.copytree(slot.directory, tmp_path / "before")
+    bench.publish("scoring.requests", requests(5, 5))
+    bench.run("score")
+    scored = bench.records("scores")
+
+    (rules / "night_owl.yaml").unlink()
+    after_clean_stop = open_bench(rules=str(rules))
+    after_clean_stop.run("score")
+
+    # What kill -9 leaves: outputs that the last snapshot does not cover.
+    shutil.rmtree(slot.directory)
+    shutil.copytree(tmp_path / "before", slot.directory)
+    message = refusal(open_bench(rules=str(rules)), "score")
+    assert "did not stop cleanly" in message
+    assert bench.shop.rules.version in message
+
+    shutil.rmtree(rules)
+    shutil.copytree(load_config().rules, rules)
+    former = open_bench(rules=str(rules))
+    former.run("score")
+    assert former.records("scores") == scored
+
+
+# --- the clock -----------------------------------------------------------------------------------
+
+
+def test_a_clock_that_steps_back_hours_loses_nothing_and_arrival_never_goes_back(
+    tmp_path: Path,
+) -> None:
+    config = load_config(None, {}, {"data_dir": str(tmp_path), **NOBODY_LATE})
+    arrived_us = int(START.timestamp() * 1e6)
+    clocks: Iterator[int] = iter([])
