@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 
 DATE_COLUMN = "event_date"
 

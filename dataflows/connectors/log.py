@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from dataflows.connectors.records import Output, Records
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 
 SQLITE_SCHEME = "sqlite:///"
 

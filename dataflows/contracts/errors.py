@@ -1,8 +1,8 @@
-"""The base of every error that is shown to a person."""
+"""What can be wrong with a contract."""
 
+from dataflows.errors import TidegateError
 
-class TidegateError(Exception):
-    """A message for a person: one line that says what is wrong, where, and what to do."""
+__all__ = ["ContractError", "TidegateError"]
 
 
 class ContractError(TidegateError):

@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 
 
 class Decision(StrEnum):

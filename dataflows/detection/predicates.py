@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.features.columns import Column, Columns, ColumnSpec, Kind, Scalar
 
 MAX_DEPTH = 50

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import yaml
 
-from dataflows.contracts.errors import TidegateError
 from dataflows.detection.decision import Severity
 from dataflows.detection.predicates import (
     Predicate,
@@ -26,6 +25,7 @@ from dataflows.detection.predicates import (
     unknown_column,
 )
 from dataflows.detection.sentences import Sentence, SentenceError, parse_sentence
+from dataflows.errors import TidegateError
 from dataflows.features.catalogue import CATALOGUE
 from dataflows.features.columns import Columns, ColumnSpec, Kind, Scalar, from_rows
 

@@ -4,8 +4,8 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dataflows.contracts.errors import TidegateError
 from dataflows.detection.predicates import unknown_column
+from dataflows.errors import TidegateError
 from dataflows.features.columns import Columns, ColumnSpec, Kind, Scalar, Unit
 
 MISSING = "unknown"

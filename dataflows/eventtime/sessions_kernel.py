@@ -718,7 +718,6 @@ def recut(store: Store, limits: Limits, user: int, start: int, event: int) -> bo
             if not fits(limits, first, end - begin, store.pieces[outer].first):
                 break
             loaded = load(store, outer, loaded)
-            capped |= store.pieces[outer].capped
             outer = next_in_chain(store, limits, outer, event)
         begin = end
     scratch[cuts].cut = loaded
@@ -726,7 +725,7 @@ def recut(store: Store, limits: Limits, user: int, start: int, event: int) -> bo
         store.pieces[outer].capped = True
         store.pieces[outer].dirty = True
         schedule(store, limits, outer)
-    capped |= cuts > 1 or outer != NONE
+    capped |= cuts > 1 or outer != NONE  # that `outer` was capped implies one of these
     reconcile(store, limits, user, start, cuts, capped)
     return True
 
@@ -856,7 +855,11 @@ def list_known(store: Store, start: int, events: int) -> tuple[int, int]:
 
 @kernel
 def bury_until(store: Store, k: int, known: int, started: int, owner: int) -> int:
-    """Bury the known from k on that start before `started` in the owner; return the next k."""
+    """Bury the known from k on that start before `started` in the owner; return the next k.
+
+    The owner has gained their first events at least, so it is dirty, and will publish what is
+    pending in them.
+    """
     last_tomb = NONE
     while k < known and store.pieces[store.scratch[k].known].first >> STAGE_BITS < started:
         index = np.int64(store.scratch[k].known)
@@ -874,8 +877,6 @@ def bury_until(store: Store, k: int, known: int, started: int, owner: int) -> in
         else:
             store.pieces[last_tomb].newer = index
         last_tomb = index
-        if tomb.live:
-            store.pieces[owner].dirty = True
     return k
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from bytewax.dataflow import Dataflow
 
 from dataflows.connectors.log import SQLITE_SCHEME, open_log
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import Config
 from dataflows.runtime.slot import Slot

@@ -8,7 +8,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 
 KEY_BYTES = 32
 SHOWN_CHARACTERS = 1

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.runtime.durations import Duration
 
 HOUSE = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 
 
 @dataclass(frozen=True)

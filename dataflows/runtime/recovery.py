@@ -11,7 +11,7 @@ from typing import IO
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.runtime.durations import Duration
 
 STORE = "bytewax"

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from dataflows.connectors.log import Log, Marker, Reader, Writer
 from dataflows.connectors.records import Output, Records
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.runtime.config import Config
 from dataflows.runtime.fates import Fates, add_counts, count_by_day
 from dataflows.runtime.recovery import Lease, open_recovery, was_reset

@@ -19,7 +19,7 @@ from bytewax.dataflow import Dataflow
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from dataflows.connectors.log import Log
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.runtime.config import Config
 from dataflows.runtime.exits import Exit
 from dataflows.runtime.health import Health, serve

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.runtime.exits import Exit
 from services.cli import context, contracts, data, demo, inspection, replay, running
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.flows.opening import open_shop
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import Config

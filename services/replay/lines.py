@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 
 from dataflows.connectors.records import Headers
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 
 
 class Line(NamedTuple):

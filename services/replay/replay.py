@@ -14,7 +14,7 @@ from dataflows.connectors.embedded import EmbeddedLog
 from dataflows.connectors.log import Log
 from dataflows.connectors.records import END_OF_TIME_US, heartbeat, heartbeat_time, published
 from dataflows.contracts import load_contracts
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.flows.opening import builder
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import Config

@@ -10,7 +10,7 @@ import jinja2
 import msgspec
 from plotly.offline import get_plotlyjs
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from services.report import wording
 from services.report.figures import plots
 from services.report.model import Facts

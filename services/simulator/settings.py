@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from services.simulator.vocabulary import CATEGORIES
 
 HOUR_US = 3_600_000_000

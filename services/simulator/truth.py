@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 
 
 class TruthError(TidegateError):

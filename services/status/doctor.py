@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.runtime.config import Config
 
 FREE_BYTES = 2 << 30

@@ -10,8 +10,8 @@ import numpy as np
 
 from dataflows.connectors.log import Log
 from dataflows.connectors.records import Headers
-from dataflows.contracts.errors import TidegateError
 from dataflows.contracts.timestamps import format_timestamps
+from dataflows.errors import TidegateError
 
 READ_RECORDS = 1_000
 

@@ -13,6 +13,7 @@ from dataflows.runtime.worker import WorkerFile
 from services.supervisor.groups import Group
 
 TIMEOUT_S = 1.0
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
 
 
 class WorkerHealth(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ def _state(config: Config, port: int) -> str:
 
 def _answers(host: str, port: int, path: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{host}:{port}/{path}", timeout=TIMEOUT_S) as response:
+        with _direct.open(f"http://{host}:{port}/{path}", timeout=TIMEOUT_S) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import FLOWS
 from dataflows.runtime.config import Retention
+from dataflows.runtime.durations import Duration
 from dataflows.runtime.health import Health, serve
 from dataflows.runtime.recovery import Lease
 from services.supervisor.groups import group_flows
@@ -19,6 +20,7 @@ from services.supervisor.supervise import Supervisor
 
 RETENTION_EVERY_S = 60.0
 READINESS_EVERY_S = 0.25
+LEASE_WAIT = Duration.parse("500ms")  # a supervisor that was killed holds nothing
 
 
 def run_service(
@@ -36,7 +38,7 @@ def run_service(
         WorkersFailed: a worker cannot be kept running.
     """
     config = shop.config
-    lease = Lease(config.data_path, f"data directory {config.data_path}", config.slots.lease_wait)
+    lease = Lease(config.data_path, f"data directory {config.data_path}", LEASE_WAIT)
     try:
         forget_workers(config)
         groups = group_flows(flows, config.service.alone)

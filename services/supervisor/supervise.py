@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.errors import TidegateError
 from dataflows.runtime.config import Service
 from dataflows.runtime.exits import Exit
 from dataflows.runtime.signals import SUPERVISED
@@ -126,7 +126,9 @@ class Supervisor:
             Worker(
                 group,
                 [
-                    *(sys.executable, "-m", "services.cli", *options, "run", *group.flows),
+                    # -P: a folder called services in the working directory is not ours.
+                    *(sys.executable, "-P", "-m", "services.cli", *options),
+                    *("run", *group.flows),
                     *("--name", group.name),
                     *("--port", str(settings.port + 1 + i if settings.port else 0)),
                 ],

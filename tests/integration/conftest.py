@@ -11,12 +11,13 @@ from flow_bench import Bench
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Makes a bench; overrides are dotted configuration keys, with __ for the dot."""
+    """Makes a bench, or opens it again; overrides are dotted configuration keys, with __ for the
+    dot."""
     made: list[Bench] = []
 
-    def make(name: str = "data", **overrides: object) -> Bench:
+    def make(clock: Callable[[], int] | None = None, **overrides: object) -> Bench:
         dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-        made.append(Bench(tmp_path / name, **dotted))
+        made.append(Bench(tmp_path / "data", clock, **dotted))
         return made[-1]
 
     yield make

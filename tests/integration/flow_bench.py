@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from dataflows.connectors.embedded import EmbeddedLog
 from dataflows.connectors.records import Headers, published
 from dataflows.flows.opening import builder, open_shop
 from dataflows.flows.shop import Shop
@@ -16,12 +18,18 @@ from services.status.peek import Record, peek_records
 class Bench:
     """A shop on a log of its own; flows run to the end of what is there.
 
-    Overrides are dotted configuration keys.
+    `clock` gives the log's arrival times, in microseconds; overrides are dotted configuration keys.
     """
 
-    def __init__(self, directory: Path, **overrides: object):
-        settings = {"data_dir": str(directory), **overrides}
-        self.shop: Shop = open_shop(load_config(None, {}, settings))
+    def __init__(
+        self, directory: Path, clock: Callable[[], int] | None = None, **overrides: object
+    ):
+        config = load_config(None, {}, {"data_dir": str(directory), **overrides})
+        if clock is None:
+            self.shop = open_shop(config)
+        else:
+            self.shop = Shop(config, EmbeddedLog(directory / "log.db", clock))
+            self.shop.log.create_topics(self.shop.topology.topics)
         self.log = self.shop.log
 
     def publish(

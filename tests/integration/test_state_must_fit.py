@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from flow_bench import Bench
 
-from dataflows.connectors.embedded import EmbeddedLog
 from dataflows.connectors.log import LogError
-from dataflows.flows import score
-from dataflows.flows.shop import Shop
 from dataflows.runtime import slot as slots
 from dataflows.runtime.config import load_config
 from dataflows.runtime.recovery import reset_recovery
@@ -92,7 +89,9 @@ def go_on(bench: Bench, visited: int = 10, more: int = 5) -> None:
 
 
 def test_another_partition_count_is_refused(bench: Make, ran: Bench) -> None:
-    with pytest.raises(LogError, match=r"topic \S+clickstream has 1 partition\(s\) .* not 3: .*configure 1"):
+    with pytest.raises(
+        LogError, match=r"topic \S+clickstream has 1 partition\(s\) .* not 3: .*configure 1"
+    ):
         bench(partitions={"clickstream": 3})
     go_on(ran)
 
@@ -108,9 +107,7 @@ def test_other_event_time_settings_are_refused_until_the_flow_is_reset(
     go_on(changed)
 
 
-def test_another_snapshot_version_is_refused(
-    ran: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_snapshot_version_is_refused(ran: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(slots, "SNAPSHOT_VERSION", slots.SNAPSHOT_VERSION + 1)
         assert "snapshot version = 1, this is 2" in refusal(ran)
@@ -257,9 +254,31 @@ def test_changed_rules_are_refused_only_where_a_replay_is_needed(
 # --- the clock -----------------------------------------------------------------------------------
 
 
-def test_a_clock_that_steps_back_hours_loses_nothing_and_arrival_never_goes_back(
-    tmp_path: Path,
+@pytest.mark.parametrize("step", [timedelta(hours=-5), timedelta(hours=5)], ids=["back", "ahead"])
+def test_a_clock_moved_by_hours_loses_nothing_and_arrival_never_goes_back(
+    step: timedelta, open_bench: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = load_config(None, {}, {"data_dir": str(tmp_path), **NOBODY_LATE})
-    arrived_us = int(START.timestamp() * 1e6)
-    clocks: Iterator[int] = iter([])
+    now = [START]
+    bench = open_bench(clock=lambda: int(now[0].timestamp() * 1e6))
+    for moved in (timedelta(), step, timedelta(minutes=1)):
+        now[0] += moved
+        bench.publish("raw.clickstream", clicks_at(START, f"{now[0].hour}:{now[0].minute}"))
+        bench.run("ingest", "sessionize")
+    raw = bench.records("raw.clickstream")
+    assert [r.arrival_us for r in raw] == sorted(r.arrival_us for r in raw)
+    assert len(bench.records("events.clickstream")) == len(raw) == 30
+    assert bool(step < timedelta()) == ("the clock is" in caplog.text)
+
+
+def clicks_at(moment: datetime, visit: str) -> list[bytes | None]:
+    return [
+        json.dumps(
+            {
+                "event_id": f"{visit}-{number}",
+                "event_type": "page_view",
+                "user_id": "u",
+                "event_timestamp": (moment - timedelta(seconds=number)).isoformat(),
+            }
+        ).encode()
+        for number in range(10)
+    ]

@@ -195,6 +195,14 @@ def test_an_id_that_comes_back_goes_on_with_its_revisions() -> None:
     ]
 
 
+def test_a_bridge_flags_the_published_session_beyond_it() -> None:
+    rules = replace(UNLIMITED, max_events=2)
+    assert rows_of([*events(10, 22, 23), heartbeat(60), *events(15)], rules)[2:] == [
+        Row(4, "ann", 10, 15, 2, 0, 2, True, -1),
+        Row(4, "ann", 22, 23, 2, 0, 2, True, -1),
+    ]
+
+
 def test_a_piece_may_start_where_a_session_was_retracted_at_the_same_instant() -> None:
     rules = replace(UNLIMITED, max_events=2)
     rows = rows_of([*events(25), heartbeat(60), *events(24, 25)], rules)
