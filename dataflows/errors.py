@@ -1,4 +1,4 @@
-"""The base of every error that is shown to a person. Light to import, so that commands start fast."""
+"""The base of every error that is shown to a person. Light to import."""
 
 
 class TidegateError(Exception):

@@ -29,7 +29,10 @@ from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.fates import Fates
-from dataflows.runtime.slot import Processed, Slot, keep_state, publish, read
+from dataflows.runtime.sink import Processed, publish
+from dataflows.runtime.slot import Slot
+from dataflows.runtime.source import read
+from dataflows.runtime.state import keep_state
 
 # Headers of records in late.*: what they were late against, and which raw records they are.
 LATE_WATERMARK, LATE_OFFSET, LATE_ARRIVAL = "late-watermark", "late-offset", "late-arrival"

@@ -34,7 +34,10 @@ from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.fates import Fates
-from dataflows.runtime.slot import Processed, Slot, keep_state, publish, read
+from dataflows.runtime.sink import Processed, publish
+from dataflows.runtime.slot import Slot
+from dataflows.runtime.source import read
+from dataflows.runtime.state import keep_state
 
 BEFORE_TIME_US = -(2**62)
 DAY_US = 86_400_000_000

@@ -24,7 +24,9 @@ from dataflows.flows.shop import Shop
 from dataflows.flows.tables import DeadLetterTable, DocumentTable, EventTable, TableRows
 from dataflows.runtime import fates
 from dataflows.runtime.lake_sink import Tabulated, write_lake
-from dataflows.runtime.slot import Processed, Slot, read
+from dataflows.runtime.sink import Processed
+from dataflows.runtime.slot import Slot
+from dataflows.runtime.source import read
 
 LINEAGE = (("_topic", pa.string()), ("_partition", pa.int64()), ("_offset", pa.int64()))
 NO_WATERMARK_US = -(2**62)

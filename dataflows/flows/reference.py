@@ -95,7 +95,7 @@ class Versions:
         known = self._versions.get
         held: list[msgspec.Raw | UnsetType] = []
         for key, time_us in zip(keys, times_us, strict=True):
-            found = known(key) if key else None  # type: ignore[arg-type]
+            found = known(key) if key else None
             place = bisect_right(found[0], time_us) if found else 0
             held.append(found[1][place - 1] if found and place else UNSET)
         return held

@@ -32,7 +32,10 @@ from dataflows.flows.features import EntityHop, Request
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
-from dataflows.runtime.slot import Processed, Slot, keep_state, publish, read
+from dataflows.runtime.sink import Processed, publish
+from dataflows.runtime.slot import Slot
+from dataflows.runtime.source import read
+from dataflows.runtime.state import keep_state
 
 TEXTS = (
     "currency",

@@ -22,7 +22,10 @@ from dataflows.flows.decoding import Events, Timed, decode_events
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
-from dataflows.runtime.slot import Processed, Slot, keep_state, publish, read
+from dataflows.runtime.sink import Processed, publish
+from dataflows.runtime.slot import Slot
+from dataflows.runtime.source import read
+from dataflows.runtime.state import keep_state
 
 FUNNEL = ("visit", "product_view", "cart", "checkout", "purchase")
 _STAGE_OF = {

@@ -16,7 +16,8 @@ from bytewax.outputs import StatefulSinkPartition
 from numpy.typing import NDArray
 
 from dataflows.connectors.lake import LakeWriter
-from dataflows.runtime.slot import OneSlotSink, Processed, Slot, advance
+from dataflows.runtime.sink import OneSlotSink, Processed, advance
+from dataflows.runtime.slot import Slot
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,8 @@ def _record(file: Path, number: int, text: bytes) -> Line:
         )
     except (msgspec.MsgspecError, binascii.Error, UnicodeDecodeError) as error:
         raise TidegateError(
-            f"{file}:{number}: is no record ({error}); `tidegate peek TOPIC --json` writes records, "
-            "plain events need no --records"
+            f"{file}:{number}: is no record ({error}); `tidegate peek TOPIC --json` writes "
+            "records, plain events need no --records"
         ) from error
 
 

@@ -1,0 +1,156 @@
+"""The source of a slot: its partition's records, from the offset its snapshot names."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.operators import KeyedStream
+
+from dataflows.connectors.log import Reader
+from dataflows.connectors.records import Records
+from dataflows.runtime.recovery import was_reset
+from dataflows.runtime.slot import Refused, Slot
+
+RESTED_S = 1.0  # how long without records before a slot polls less often
+
+
+def read(step_id: str, flow: Dataflow, slot: Slot) -> KeyedStream[Records]:
+    """The records of the slot's partition, in offset order, from where its snapshot left off."""
+    return op.input(step_id, flow, _Source(slot))
+
+
+class _Source(FixedPartitionedSource[tuple[str, Records], dict[str, Any]]):
+    def __init__(self, slot: Slot):
+        self._slot = slot
+
+    def list_parts(self) -> list[str]:
+        return [self._slot.name]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> Any:
+        try:
+            return _Reader(self._slot, self._start(resume_state))
+        except Exception as error:
+            self._slot.fail(error)
+
+    def _start(self, resume: dict[str, Any] | None) -> int:
+        slot = self._slot
+        low, high = slot.log.offsets(slot.topic, slot.partition)
+        published_to = slot.stats.next_offset
+        if resume is None:
+            return self._rebuild_from(low)
+        _check_fingerprint(slot, resume["fingerprint"])
+        start = int(resume["offset"])
+        if start < low:
+            raise Refused(
+                f"slot {slot.name}: retention removed offsets {start}..{low - 1} before it read "
+                f"them; restore the log, or accept the gap with `tidegate reset {slot.flow}`"
+            )
+        # A snapshot never covers what is not published.
+        if start > (low if published_to is None else published_to):
+            raise Refused(
+                f"slot {slot.name}: its state ends at offset {start}, but the log holds "
+                f"{low}..{high} and knows of nothing published after offset {published_to or low}: "
+                "it is another log, or an older copy; restore the log, or start over on this one "
+                f"with `tidegate reset {slot.flow}`"
+            )
+        if start < (published_to or 0):
+            _check_replay(slot, resume["replay_with"])
+        return start
+
+    def _rebuild_from(self, low: int) -> int:
+        """Where to begin without state: where the slot began, or where the log now does."""
+        slot = self._slot
+        if slot.stats.next_offset is None:
+            return low
+        first = slot.stats.first_offset
+        if first < low and not was_reset(slot.directory):
+            raise Refused(
+                f"slot {slot.name}: its state is gone and the log no longer holds offsets "
+                f"{first}..{low - 1} to rebuild it from; restore {slot.directory}, or rebuild from "
+                f"what there is with `tidegate reset {slot.flow}`"
+            )
+        return max(first, low)
+
+
+class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
+    def __init__(self, slot: Slot, start: int):
+        self._slot = slot
+        self._next_offset = start
+        self._reader: Reader = slot.log.reader(slot.topic, slot.partition, start)
+        self._batch_records = slot.config.slots.batch_records
+        self._end = slot.log.offsets(slot.topic, slot.partition)[1] if slot.stop_at_end else None
+        self._full = False
+        self._last_records = time.monotonic()
+        slot.stats.running = True
+
+    def next_batch(self) -> list[tuple[str, Records]]:
+        if self._slot.stop.is_set():
+            raise StopIteration
+        if self._end is not None and self._reader.position >= self._end:
+            raise StopIteration
+        try:
+            records = self._reader.read(self._batch_records)
+        except Exception as error:
+            self._slot.fail(error)
+        self._slot.stats.polled = time.monotonic()
+        if not len(records):
+            self._full = False
+            self._park_when_idle()
+            return []
+        self._full = len(records) == self._batch_records
+        self._last_records = time.monotonic()
+        self._next_offset = int(records.offsets[-1]) + 1
+        return [(self._slot.name, records)]
+
+    def _park_when_idle(self) -> None:
+        slot = self._slot
+        idle = time.monotonic() - self._last_records
+        if self._end is None and idle > slot.config.slots.park_after.seconds:
+            slot.parked_at = self._reader.position
+            raise StopIteration
+
+    def next_awake(self) -> datetime | None:
+        if self._full or self._end is not None:
+            return None
+        slots = self._slot.config.slots
+        idle = time.monotonic() - self._last_records
+        rest = slots.poll_busy.seconds
+        if idle > RESTED_S:
+            rest = min(rest * idle / RESTED_S, slots.poll_idle.seconds)
+        return datetime.now(UTC) + timedelta(seconds=rest)
+
+    def snapshot(self) -> dict[str, Any]:
+        slot = self._slot
+        return {
+            "offset": self._next_offset,
+            "fingerprint": slot.fingerprint,
+            "replay_with": slot.replay_with,
+        }
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _check_fingerprint(slot: Slot, stored: dict[str, Any]) -> None:
+    for what, now in slot.fingerprint.items():
+        if stored.get(what) != now:
+            raise Refused(
+                f"slot {slot.name}: its state was written with {what} = {stored.get(what)}, this "
+                f"is {now}; go back to the former, or rebuild the state from the log with "
+                f"`tidegate reset {slot.flow}`"
+            )
+
+
+def _check_replay(slot: Slot, stored: dict[str, str]) -> None:
+    for what, now in slot.replay_with.items():
+        if stored.get(what) != now:
+            raise Refused(
+                f"slot {slot.name}: it did not stop cleanly, and what it must replay was made with "
+                f"{what} {stored.get(what)}, this is {now}; start once with the former, stop it "
+                "with SIGTERM, then change"
+            )

@@ -1,0 +1,17 @@
+"""Places in which Tidegate is used as its users do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from places import Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """An empty working directory; whatever was started in it has ended afterwards."""
+    made = Place(tmp_path)
+    yield made
+    made.clean_up()

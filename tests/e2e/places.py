@@ -1,0 +1,176 @@
+"""A directory in which somebody uses Tidegate: commands and services as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dataflows.flows.opening import open_shop
+from dataflows.flows.shop import Shop
+from dataflows.runtime.config import load_config
+from services.status.slots import SlotStatus, slot_statuses
+
+PATIENCE_S = 60.0
+COMMAND = (sys.executable, "-P", "-m", "services.cli")
+
+# One worker for all flows, any ports, and nothing that waits for long.
+CONFIG = """
+data_dir = "data"
+[slots]
+snapshot_interval = "500ms"
+poll_idle = "20ms"
+lease_wait = "1s"
+reference_wait = "2s"
+[service]
+port = 0
+alone = []
+restart_backoff = "50ms"
+heartbeat_after = "1d"
+"""
+
+
+class Place:
+    """A working directory with a configuration, and the processes started in it."""
+
+    def __init__(self, directory: Path, config: str = CONFIG):
+        self.directory = directory
+        self.data = directory / "data"
+        self.config_file = directory / "tidegate.toml"
+        self.config_file.write_text(config)
+        self._running: list[Running] = []
+
+    def configure(self, text: str) -> None:
+        """Adds to the configuration."""
+        self.config_file.write_text(self.config_file.read_text() + text)
+
+    def tidegate(
+        self, *arguments: str | Path, stdin: bytes | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end."""
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            cwd=self.directory,
+            env={**os.environ, **environment},
+            input=stdin if stdin is not None else b"",
+            capture_output=True,
+            timeout=PATIENCE_S,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    def start(self, *arguments: str, **environment: str) -> Running:
+        """Starts a command that goes on."""
+        running = Running(
+            [*COMMAND, *arguments],
+            self.directory,
+            self.directory / f"stderr.{len(self._running)}",
+            {**os.environ, **environment},
+        )
+        self._running.append(running)
+        return running
+
+    def up(self, **environment: str) -> Running:
+        """`tidegate up`, once every slot runs."""
+        service = self.start("up", **environment)
+        service.wait_for("ready: every slot is running")
+        return service
+
+    def open(self) -> Shop:
+        """The shop as this process sees it; to be closed."""
+        return open_shop(load_config(self.config_file, {}, {"data_dir": str(self.data)}))
+
+    def statuses(self) -> list[SlotStatus]:
+        shop = self.open()
+        try:
+            return slot_statuses(shop)
+        finally:
+            shop.log.close()
+
+    def wait_until_drained(self) -> None:
+        """Waits until what is in the log has gone through every flow."""
+        shop = self.open()
+
+        def drained() -> bool:
+            return not any(status.lag_records for status in slot_statuses(shop))
+
+        try:
+            # The outputs of one flow are the inputs of the next.
+            for _ in range(3):
+                wait_until(drained, "the flows to catch up")
+                time.sleep(0.05)
+        finally:
+            shop.log.close()
+
+    def clean_up(self) -> None:
+        for running in self._running:
+            running.kill()
+
+
+class Running:
+    """A process with its standard error in a file."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        directory: Path,
+        errors: Path,
+        environment: dict[str, str],
+    ):
+        self._errors = errors
+        with open(errors, "wb") as out:
+            self.process = subprocess.Popen(
+                command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stderr=out
+            )
+
+    @property
+    def stderr(self) -> str:
+        return self._errors.read_text()
+
+    def wait_for(self, text: str) -> None:
+        """Waits until the process has said it."""
+        wait_until(lambda: text in self.stderr or self.process.poll() is not None, text)
+        assert text in self.stderr, self.stderr
+
+    def children(self) -> list[int]:
+        """The pids of the processes it started."""
+        pid = self.process.pid
+        file = Path(f"/proc/{pid}/task/{pid}/children")
+        return [int(child) for child in file.read_text().split()] if file.exists() else []
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code after a signal."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """Ends it and what it started, as far as they still run."""
+        for pid in [self.process.pid, *self.children()]:
+            if self.process.poll() is None or pid != self.process.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    give_up = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up, f"waited {PATIENCE_S:.0f} s for {what}"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended but was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
