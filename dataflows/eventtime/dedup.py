@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import Final
+from itertools import chain, pairwise
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.contracts.errors import TidegateError
+from dataflows.eventtime.snapshots import check_configuration, decode_snapshot
 
 SNAPSHOT_VERSION: Final = 1
 _BUCKETS = 64  # how many a retention is divided into
@@ -17,8 +17,12 @@ _BUCKETS = 64  # how many a retention is divided into
 Id = str | bytes
 
 
-class DeduplicatorSnapshotError(TidegateError):
-    """A snapshot that this deduplicator cannot go on from."""
+class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    retention_us: int
+    max_ids: int
+    evicted: int
+    by_bucket: dict[int, list[Any]]  # ids, str or bytes
 
 
 class Deduplicator:
@@ -57,7 +61,7 @@ class Deduplicator:
         floors = (watermarks_us - self._retention_us) // self._width_us
         found: list[bool] = []
         edges = [0, *(np.flatnonzero(np.diff(floors)) + 1).tolist(), len(ids)]
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             if start < end:
                 floor = int(floors[start])
                 self._forget_before(floor)
@@ -88,43 +92,31 @@ class Deduplicator:
 
     def snapshot(self) -> bytes:
         """The whole state as versioned bytes."""
-        state = (
-            SNAPSHOT_VERSION,
-            self._retention_us,
-            self._max_ids,
-            self.evicted,
-            dict(self._by_bucket),
+        return msgspec.msgpack.encode(
+            _Snapshot(
+                version=SNAPSHOT_VERSION,
+                retention_us=self._retention_us,
+                max_ids=self._max_ids,
+                evicted=self.evicted,
+                by_bucket=dict(self._by_bucket),
+            )
         )
-        return msgspec.msgpack.encode(state)
 
     @classmethod
     def restore(cls, retention_us: int, max_ids: int, snapshot: bytes) -> "Deduplicator":
         """Go on from a snapshot.
 
-        Raises DeduplicatorSnapshotError if it is damaged, or was written by another version of
-        this code or with other limits.
+        Raises SnapshotError if it is damaged, or was written by another version of this code or
+        with other limits.
         """
-        try:
-            version, *state = msgspec.msgpack.decode(snapshot)
-        except (msgspec.DecodeError, TypeError, ValueError) as error:
-            raise DeduplicatorSnapshotError(
-                "the snapshot of the deduplicator is damaged: restore a backup, or rebuild from "
-                "the log"
-            ) from error
-        if version != SNAPSHOT_VERSION:
-            raise DeduplicatorSnapshotError(
-                f"the snapshot of the deduplicator has version {version}, this code reads "
-                f"{SNAPSHOT_VERSION}: drain the flow with the code that wrote it first"
-            )
-        old_retention_us, old_max_ids, evicted, by_bucket = state
-        if (old_retention_us, old_max_ids) != (retention_us, max_ids):
-            raise DeduplicatorSnapshotError(
-                f"the snapshot of the deduplicator was written for a retention of "
-                f"{old_retention_us} us and {old_max_ids} ids, the flow runs with {retention_us} "
-                f"us and {max_ids}: set them back, or rebuild the state from the log"
-            )
+        saved = decode_snapshot(snapshot, _Snapshot, SNAPSHOT_VERSION, "deduplicator")
+        check_configuration(
+            "deduplicator",
+            {"retention_us": saved.retention_us, "max_ids": saved.max_ids},
+            {"retention_us": retention_us, "max_ids": max_ids},
+        )
         deduplicator = cls(retention_us, max_ids)
-        deduplicator.evicted = evicted
-        deduplicator._by_bucket.update(by_bucket)
-        deduplicator._known.update(chain.from_iterable(by_bucket.values()))
+        deduplicator.evicted = saved.evicted
+        deduplicator._by_bucket.update(saved.by_bucket)
+        deduplicator._known.update(chain.from_iterable(saved.by_bucket.values()))
         return deduplicator

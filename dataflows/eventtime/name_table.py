@@ -125,7 +125,7 @@ def _new_slots(n: int) -> NDArray[Any]:
 def encode_names(names: Sequence[str | None]) -> tuple[bytes, NDArray[np.int32]]:
     """Names in UTF-8, one after the other, and their lengths in bytes, -1 for None."""
     missing = [i for i, name in enumerate(names) if name is None] if None in names else []
-    present: Sequence[str] = [name or "" for name in names] if missing else names  # type: ignore[assignment]
+    present = [name or "" for name in names]
     joined = "".join(present)
     text = joined.encode()
     if len(text) == len(joined):

@@ -10,7 +10,7 @@ to last event. The pieces are the sessions; those of a chain that was cut are fl
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.contracts.errors import TidegateError
 from dataflows.eventtime import sessions_kernel as kernel
 from dataflows.eventtime.name_table import NameTable, encode_names
+from dataflows.eventtime.snapshots import SnapshotError, check_configuration, decode_snapshot
 from dataflows.eventtime.watermark import START_OF_TIME_US
 
 EVENT: Final = kernel.EVENT
@@ -34,10 +34,6 @@ _MOST_US = 2**52  # settings, 142 years; keeps every sum of times within int64
 _LAST_EVENT_US = 2**58  # year 11104, far from overflow when packed with the stage
 _FIRST_SIZE = 1024
 _HEADER_LENGTH = struct.Struct("<Q")
-
-
-class SessionsSnapshotError(TidegateError):
-    """A snapshot that these sessions cannot go on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +213,7 @@ class Sessions:
         store = self._store
         registers = store.registers[0]
         used = np.flatnonzero(store.users["newest"] != kernel.NONE).astype(np.int32)
-        renumbered = np.zeros(len(store.users), np.int32)
+        renumbered = np.zeros(len(store.users), np.int32)  # what is free says user 0
         renumbered[used] = np.arange(len(used), dtype=np.int32)
         pieces = store.pieces[: registers["used_pieces"]].copy()
         pieces["user"] = renumbered[pieces["user"]]
@@ -243,15 +239,11 @@ class Sessions:
     def restore(cls, settings: SessionSettings, snapshot: bytes) -> "Sessions":
         """Go on from a snapshot.
 
-        Raises SessionsSnapshotError if it is damaged, or was written by another version of this
-        code or with other settings.
+        Raises SnapshotError if it is damaged, or was written by another version of this code or
+        with other settings.
         """
         header, start = _decode_header(snapshot)
-        if header.settings != settings:
-            raise SessionsSnapshotError(
-                f"the snapshot of the sessions was written with {header.settings}, the flow runs "
-                f"with {settings}: set them back, or rebuild the state from the log"
-            )
+        check_configuration("sessions", asdict(header.settings), asdict(settings))
         arrays = _read_arrays(snapshot, start, header.lengths)
         sessions = cls(settings)
         store = kernel.Store(*arrays[:7], scratch=sessions._store.scratch)
@@ -280,16 +272,16 @@ class _Arrays(NamedTuple):
     names: NDArray[np.uint8]
 
 
-_DTYPES = _Arrays(
-    pieces=kernel.PIECE,
-    events=kernel.EVENT_SLOT,
-    deadlines=kernel.DEADLINE,
-    ring=np.dtype(np.int32),
-    chunks=np.dtype((np.int32, kernel.CHUNK)),
-    users=kernel.USER,
-    registers=kernel.REGISTERS,
-    name_lengths=np.dtype(np.int32),
-    names=np.dtype(np.uint8),
+_DTYPES: Final[tuple[np.dtype[Any], ...]] = (
+    kernel.PIECE,
+    kernel.EVENT_SLOT,
+    kernel.DEADLINE,
+    np.dtype(np.int32),
+    np.dtype((np.int32, kernel.CHUNK)),
+    kernel.USER,
+    kernel.REGISTERS,
+    np.dtype(np.int32),
+    np.dtype(np.uint8),
 )
 
 
@@ -355,12 +347,12 @@ def _grown(array: NDArray[Any], used: int, wanted: int) -> NDArray[Any]:
 
 
 def _raw(array: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).view(np.uint8))
+    return np.ascontiguousarray(array).view(np.uint8).data
 
 
 def _decode_header(snapshot: bytes) -> tuple[_Header, int]:
     """The header and where the arrays start."""
-    damaged = SessionsSnapshotError(
+    damaged = SnapshotError(
         "the snapshot of the sessions is damaged: restore a backup, or rebuild from the log"
     )
     if len(snapshot) < _HEADER_LENGTH.size:
@@ -368,18 +360,9 @@ def _decode_header(snapshot: bytes) -> tuple[_Header, int]:
     (length,) = _HEADER_LENGTH.unpack_from(snapshot)
     start = _HEADER_LENGTH.size + length
     encoded = snapshot[_HEADER_LENGTH.size : start]
-    try:
-        head = msgspec.msgpack.decode(encoded)
-    except msgspec.DecodeError as error:
-        raise damaged from error
-    if not isinstance(head, list) or not head:
+    header = decode_snapshot(encoded, _Header, SNAPSHOT_VERSION, "sessions")
+    if len(header.lengths) != len(_DTYPES):
         raise damaged
-    if head[0] != SNAPSHOT_VERSION:
-        raise SessionsSnapshotError(
-            f"the snapshot of the sessions has version {head[0]}, this code reads "
-            f"{SNAPSHOT_VERSION}: drain the flow with the code that wrote it first"
-        )
-    header = msgspec.convert(head, _Header)
     sizes = [n * dtype.itemsize for n, dtype in zip(header.lengths, _DTYPES, strict=True)]
     if len(snapshot) - start != sum(sizes):
         raise damaged

@@ -212,7 +212,7 @@ def find_invalid(
     stages: NDArray[np.uint8],
     kinds: NDArray[np.uint8],
     most: int,
-) -> int:
+) -> np.int64:
     """The first event without a user, with an unknown stage or beyond `most` us; else NONE."""
     for record in range(len(times)):
         if kinds[record] == EVENT and (
@@ -297,7 +297,7 @@ def chunks_for(deadlines: int) -> int:
 
 
 @kernel
-def new_piece(store: Store, user: int) -> int:
+def new_piece(store: Store, user: int) -> np.int64:
     """A record for a piece that was never published, without events or neighbours."""
     registers = store.registers[0]
     index = np.int64(registers.free_piece)
@@ -333,7 +333,7 @@ def free_record(store: Store, index: int) -> None:
 
 
 @kernel
-def new_event(store: Store, event: int) -> int:
+def new_event(store: Store, event: int) -> np.int64:
     registers = store.registers[0]
     slot = np.int64(registers.free_event)
     if slot >= 0:
@@ -418,7 +418,7 @@ def file(store: Store, limits: Limits, index: int, due: int) -> None:
 
 
 @kernel
-def new_chunk(store: Store, following: int) -> int:
+def new_chunk(store: Store, following: int) -> np.int64:
     registers = store.registers[0]
     chunk = np.int64(registers.free_chunk)
     if chunk >= 0:
@@ -520,7 +520,10 @@ def precedes(due: int, piece: int, entry: Any) -> bool:
 def settle(
     store: Store, limits: Limits, record: int, rows: NDArray[Any], filled: int
 ) -> tuple[int, bool]:
-    """Emit and free what the watermark has passed; return rows filled, and False if rows is full."""
+    """Emit and free what the watermark has passed; return how many rows are filled.
+
+    With it comes False if there are more and `rows` is full.
+    """
     registers = store.registers[0]
     while registers.deadlines > 0 and store.deadlines[0].due < registers.watermark:
         expected = store.deadlines[0].due
@@ -731,8 +734,8 @@ def recut(store: Store, limits: Limits, user: int, start: int, event: int) -> bo
 
 
 @kernel
-def next_in_chain(store: Store, limits: Limits, index: int, event: int) -> int:
-    """The piece after this one in its chain, NONE at the end; `event` is about to join the chain."""
+def next_in_chain(store: Store, limits: Limits, index: int, event: int) -> np.int64:
+    """The piece after this one in its chain, NONE at the end; `event` is about to join it."""
     piece = store.pieces[index]
     following = np.int64(piece.newer)
     if following >= 0 and not apart(limits, max(piece.last, event), store.pieces[following].first):
@@ -801,9 +804,7 @@ def insert(store: Store, loaded: int, event: int) -> int:
 
 
 @kernel
-def reconcile(
-    store: Store, limits: Limits, user: int, start: int, cuts: int, capped: bool
-) -> None:
+def reconcile(store: Store, limits: Limits, user: int, start: int, cuts: int, capped: bool) -> None:
     """Replace the pieces from `start` on, whose events are loaded, by those between the cuts.
 
     A piece that starts where an old one, or a tomb, does goes on under its id; the other old ones
@@ -833,13 +834,13 @@ def reconcile(
 
 
 @kernel
-def list_known(store: Store, start: int, events: int) -> tuple[int, int]:
+def list_known(store: Store, start: int, events: int) -> tuple[int, np.int64]:
     """Write the pieces from `start` on that hold so many events, and their tombs, to `known`.
 
     They come in the order of their starts. Return how many, and the piece after them.
     """
     known = 0
-    index = start
+    index = np.int64(start)
     while events > 0:
         events -= store.pieces[index].count
         store.scratch[known].known = index

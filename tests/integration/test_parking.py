@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from dataflows.flows.opening import builder
@@ -25,8 +26,12 @@ def wait_until(true: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def test_a_slot_parks_and_wakes_many_times_as_if_it_had_never_slept(bench: Any) -> None:
-    parking = bench("parking", slots__park_after="1ms", slots__poll_idle="5ms")
+def test_a_slot_parks_and_wakes_many_times_as_if_it_had_never_slept(
+    bench: Any, tmp_path: Path
+) -> None:
+    parking = bench(
+        data_dir=str(tmp_path / "parking"), slots__park_after="1ms", slots__poll_idle="5ms"
+    )
     slot: Slot = parking.shop.slots("sessionize")[0]
     thread = threading.Thread(target=run_slot, args=(slot, builder(parking.shop, "sessionize")))
     thread.start()
@@ -38,7 +43,7 @@ def test_a_slot_parks_and_wakes_many_times_as_if_it_had_never_slept(bench: Any) 
     thread.join()
     assert slot.stats.stopped
 
-    awake = bench("awake")
+    awake = bench(data_dir=str(tmp_path / "awake"))
     awake.publish("events.clickstream", [visit(number) for number in range(30)])
     awake.run("sessionize")
     sessions = [record.value for record in parking.records("sessions")]

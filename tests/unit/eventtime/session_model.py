@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ class Row(NamedTuple):
     user: str
     started: int
     ended: int
-    count: int
+    size: int
     stage: int
     revision: int
     capped: bool
@@ -40,12 +41,12 @@ class Row(NamedTuple):
 
     @property
     def is_retraction(self) -> bool:
-        return self.count == 0
+        return self.size == 0
 
 
 class Session(NamedTuple):
     ended: int
-    count: int
+    size: int
     stage: int
     capped: bool
 
@@ -62,7 +63,7 @@ def final_sessions(events: Iterable[Record], settings: SessionSettings) -> dict[
     return {
         (user, piece[0][0]): Session(
             ended=piece[-1][0],
-            count=len(piece),
+            size=len(piece),
             stage=max(stage for _, stage in piece),
             capped=len(pieces) > 1,
         )
@@ -82,9 +83,7 @@ def _chains(events: list[tuple[int, int]], gap: int) -> list[list[tuple[int, int
     return chains
 
 
-def _pieces(
-    chain: list[tuple[int, int]], settings: SessionSettings
-) -> list[list[tuple[int, int]]]:
+def _pieces(chain: list[tuple[int, int]], settings: SessionSettings) -> list[list[tuple[int, int]]]:
     pieces = [[chain[0]]]
     for event in chain[1:]:
         started = pieces[-1][0][0]
@@ -122,7 +121,9 @@ def accepted(records: Sequence[Record], settings: SessionSettings) -> list[Recor
     return [record for record in records if clock.take(record) <= Lateness.LATE]
 
 
-def play(sessions: Sessions, records: Sequence[Record], first: int = 0) -> tuple[list[Row], list[int]]:
+def play(
+    sessions: Sessions, records: Sequence[Record], first: int = 0
+) -> tuple[list[Row], list[int]]:
     """Play a batch whose first record has the number `first`; return its rows and classes."""
     rows = sessions.process(
         np.array([record.time for record in records], np.int64),
@@ -151,7 +152,7 @@ def play_in_batches(
     sessions = Sessions(settings)
     rows = []
     edges = [0, *sorted({cut % (len(records) + 1) for cut in cuts}), len(records)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         rows += play(sessions, records[start:end], start)[0]
         if restart:
             sessions = Sessions.restore(settings, sessions.snapshot())
@@ -179,7 +180,7 @@ class Published:
                 del self.live[key]
             else:
                 assert row.superseded_by == -1
-                self.live[key] = Session(row.ended, row.count, row.stage, row.capped)
+                self.live[key] = Session(row.ended, row.size, row.stage, row.capped)
 
 
 def shuffled(records: Sequence[Record], seed: int) -> list[Record]:

@@ -74,7 +74,7 @@ def test_gaps_and_islands_in_sql_agree(seed: int) -> None:
             {"bound": RULES.bound_us, "lateness": RULES.lateness_us, "gap": RULES.gap_us},
         ).fetchall()
     live = published_by(records, RULES).live
-    found = {(*key, session.ended, session.count, session.stage) for key, session in live.items()}
+    found = {(*key, session.ended, session.size, session.stage) for key, session in live.items()}
     assert found == set(islands)
     assert not any(session.capped for session in live.values())
 
