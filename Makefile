@@ -34,10 +34,10 @@ clean: ## remove the environment and local data
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/build.txt
 	@touch $@
 .venv/runtime.ready: .venv/bin/uv locks/runtime.txt pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/runtime.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r locks/runtime.txt
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
 	$(BIN)/tidegate doctor
 	@touch $@
 .venv/dev.ready: .venv/runtime.ready locks/dev.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/dev.txt
+	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r locks/dev.txt
 	@touch $@

@@ -213,7 +213,7 @@ class Sessions:
         store = self._store
         registers = store.registers[0]
         used = np.flatnonzero(store.users["newest"] != kernel.NONE).astype(np.int32)
-        renumbered = np.zeros(len(store.users), np.int32)  # what is free says user 0
+        renumbered = np.zeros(max(len(store.users), 1), np.int32)  # what is free says user 0
         renumbered[used] = np.arange(len(used), dtype=np.int32)
         pieces = store.pieces[: registers["used_pieces"]].copy()
         pieces["user"] = renumbered[pieces["user"]]

@@ -212,7 +212,7 @@ def find_invalid(
     stages: NDArray[np.uint8],
     kinds: NDArray[np.uint8],
     most: int,
-) -> np.int64:
+) -> int:
     """The first event without a user, with an unknown stage or beyond `most` us; else NONE."""
     for record in range(len(times)):
         if kinds[record] == EVENT and (
@@ -221,7 +221,7 @@ def find_invalid(
             or not -most <= times[record] <= most
         ):
             return record
-    return NONE
+    return int(NONE)
 
 
 @kernel
@@ -494,7 +494,7 @@ def pop(store: Store) -> None:
     if size == 0:
         return
     due = heap[size].due
-    index = heap[size].piece
+    index = np.int64(heap[size].piece)
     at = 0
     while True:
         child = 2 * at + 1

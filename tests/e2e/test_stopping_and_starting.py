@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import time
-from pathlib import Path
 
 import pytest
-from places import Place, Running, alive, wait_until
+from places import Place
 
 from services.status.peek import Record, peek_records
 
