@@ -31,7 +31,6 @@ from dataflows.eventtime.watermark import END_OF_TIME_US, START_OF_TIME_US
 # int64 and not int: a literal argument would compile a function once more
 NONE: Final = np.int64(-1)
 NEVER: Final = np.int64(2**63 - 1)
-ONE: Final = np.int64(1)
 RING: Final = 1024  # buckets; a power of two
 CHUNK: Final = 32  # int32 numbers: the next chunk, how many pieces, pieces
 CHUNK_PIECES: Final = CHUNK - 2
@@ -274,7 +273,7 @@ def note_idle(store: Store, user: int) -> None:
 
 @kernel
 def has_room(store: Store, pieces: int, events: int) -> bool:
-    """Whether an event that leads to so many new pieces, at most, and moves so many events fits."""
+    """Whether there is room for an event that schedules so many pieces and moves so many events."""
     registers = store.registers[0]
     deadlines = registers.deadlines + registers.filed + pieces
     fits = (
@@ -632,7 +631,7 @@ def apart(limits: Limits, earlier: int, later: int) -> bool:
 @kernel
 def apply(store: Store, limits: Limits, user: int, event: int) -> bool:
     """Bring an accepted event in; return False, with nothing changed, if the store is too small."""
-    if not has_room(store, ONE, ONE):
+    if not has_room(store, np.int64(2), np.int64(0)):
         return False
     pieces = store.pieces
     newer = NONE

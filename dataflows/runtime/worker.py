@@ -18,17 +18,20 @@ import msgspec
 from bytewax.dataflow import Dataflow
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from dataflows.connectors.log import Log
+from dataflows.connectors.log import Log, LogError
 from dataflows.errors import TidegateError
 from dataflows.runtime.config import Config
 from dataflows.runtime.exits import Exit
 from dataflows.runtime.health import Health, serve
 from dataflows.runtime.metrics import SlotCollector
 from dataflows.runtime.recovery import LeaseHeld
-from dataflows.runtime.slot import Refused, Slot, run_slot
+from dataflows.runtime.slot import Slot, run_slot
 from dataflows.runtime.stats import SlotStats
 
 STUCK_S = 60.0  # a slot that did not poll for so long is not alive
+SWITCH_S = 0.0005  # Python's default would let a busy slot hold up the others for 5 ms at a time
+UNHURRIED = {"load"}  # flows whose lag nobody waits for: they give way when cores are short
+NICENESS = 10
 
 
 class WorkerFile(msgspec.Struct, frozen=True):
@@ -54,6 +57,9 @@ def run_worker(
     A slot that fails prints one line (and the traceback, if it is not an error made for people)
     and ends the process with an Exit code.
     """
+    sys.setswitchinterval(SWITCH_S)
+    if set(slots) <= UNHURRIED:
+        os.nice(NICENESS)
     hosted = [slot for flow in slots.values() for slot in flow]
     for slot in hosted:
         slot.on_failure = _end_process
@@ -78,17 +84,21 @@ def _run(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
 
 
 def _end_process(error: BaseException) -> NoReturn:
-    code = Exit.CRASHED
-    if isinstance(error, LeaseHeld):
-        code = Exit.UNAVAILABLE
-    elif isinstance(error, Refused):
-        code = Exit.REFUSED
     if isinstance(error, TidegateError):
         print(f"tidegate: {error}", file=sys.stderr, flush=True)
     else:
         traceback.print_exception(error, file=sys.stderr)
         sys.stderr.flush()
-    os._exit(code)
+    os._exit(_exit_code(error))
+
+
+def _exit_code(error: BaseException) -> Exit:
+    if isinstance(error, LeaseHeld):
+        return Exit.UNAVAILABLE
+    # The log may be back, or have room again, by the next start; nothing else changes by itself.
+    if isinstance(error, LogError) or not isinstance(error, TidegateError):
+        return Exit.CRASHED
+    return Exit.REFUSED
 
 
 def _announce(directory: Path, worker: WorkerFile) -> None:

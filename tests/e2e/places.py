@@ -103,8 +103,8 @@ class Place:
         try:
             # The outputs of one flow are the inputs of the next.
             for _ in range(3):
-                wait_until(drained, "the flows to catch up")
-                time.sleep(0.05)
+                wait_until(drained, "the flows to catch up", every_s=0.1)
+                time.sleep(0.1)
         finally:
             shop.log.close()
 
@@ -161,11 +161,11 @@ class Running:
         self.process.wait()
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, every_s: float = 0.02) -> None:
     give_up = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < give_up, f"waited {PATIENCE_S:.0f} s for {what}"
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def alive(pid: int) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
-import pytest
-from places import Place
+from places import Place, alive, wait_until
 
 from services.status.peek import Record, peek_records
 
@@ -31,21 +31,53 @@ def forget_what_was_read(place: Place) -> None:
     shop.log.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_drains_and_the_next_start_replays_nothing(
-    number: signal.Signals, place: Place
-) -> None:
+def test_sigterm_and_sigint_drain_and_the_next_start_replays_nothing(place: Place) -> None:
     service = place.up()
     assert place.tidegate(*EVENTS).returncode == 0
     place.wait_until_drained()
     published = outputs(place)
     assert published["sessions"]
-    assert service.stop(number) == 0
+    assert service.stop(signal.SIGTERM) == 0
     assert service.stderr.endswith("stopped cleanly\n")
     assert outputs(place) == published
 
     forget_what_was_read(place)
     again = place.up()
-    assert again.stop(number) == 0
+    assert again.stop(signal.SIGINT) == 0
+    assert again.stderr.endswith("stopped cleanly\n")
     assert not any(outputs(place).values())
     assert not any(status.lag_records for status in place.statuses())
+
+
+def test_a_killed_worker_is_restarted_and_a_killed_supervisor_leaves_no_orphans(
+    place: Place,
+) -> None:
+    service = place.up()
+    (worker,) = service.children()
+    os.kill(worker, signal.SIGKILL)
+    service.wait_for("worker light ended with exit code -9")
+    assert "restart in 0.0 s" in service.stderr
+    wait_until(lambda: bool(service.children()), "a new worker")
+    (worker,) = service.children()
+    wait_until(lambda: worker_says_ready(place, worker), "the new worker to be ready", 0.2)
+
+    service.process.kill()
+    wait_until(lambda: not alive(worker), "the orphan to stop by itself")
+    assert place.tidegate(*EVENTS).returncode == 0
+    again = place.up()
+    place.wait_until_drained()
+    assert not any(status.difference for status in place.statuses())
+    assert again.stop() == 0
+
+
+def worker_says_ready(place: Place, pid: int) -> bool:
+    shown = place.tidegate("status").stdout
+    return f"worker light: ready, process {pid}," in shown
+
+
+def test_a_foreign_folder_called_services_and_a_proxy_do_not_matter(place: Place) -> None:
+    trap = place.directory / "services"
+    trap.mkdir()
+    (trap / "__init__.py").write_text("raise SystemExit('not ours')")
+    service = place.up(http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
+    assert service.stop() == 0

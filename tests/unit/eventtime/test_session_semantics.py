@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from session_model import (
     shuffled,
 )
 
+from dataflows.eventtime import sessions as sessions_module
 from dataflows.eventtime.lateness import NOT_AN_EVENT, Lateness
 from dataflows.eventtime.sessions import (
     EVENT,
@@ -118,6 +120,18 @@ def test_batch_cuts_and_restarts_change_nothing(
     rules, records = log
     records = [*records, FINAL]
     assert play_in_batches(rules, records, cuts, restart) == rows_of(records, rules)
+
+
+@given(log_strategy())
+@settings(deadline=None, max_examples=50)
+def test_arrays_that_grow_at_every_step_change_nothing(
+    log: tuple[SessionSettings, list[Record]],
+) -> None:
+    rules, records = log
+    records = [*records, FINAL]
+    with mock.patch.object(sessions_module, "_FIRST_SIZE", 1):
+        grown = rows_of(records, rules)
+    assert grown == rows_of(records, rules)
 
 
 def test_two_events_exactly_one_gap_apart_belong_together() -> None:
