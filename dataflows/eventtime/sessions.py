@@ -321,9 +321,9 @@ def _new_store(limits: kernel.Limits) -> kernel.Store:
 
 
 def _grown_store(store: kernel.Store) -> kernel.Store:
-    """The store with room for what the kernel wants, and for one more event."""
+    """The store with room for what the kernel wants, at least for one piece and one event."""
     registers = store.registers[0]
-    wanted = int(registers["wanted_pieces"])
+    wanted = max(int(registers["wanted_pieces"]), 1)
     pieces, events = int(registers["used_pieces"]), int(registers["used_events"])
     deadlines = int(registers["deadlines"])
     most = deadlines + int(registers["filed"]) + wanted

@@ -39,6 +39,7 @@ class Lease:
                 break
             except BlockingIOError:
                 if time.monotonic() >= give_up:
+                    self._file.seek(0)
                     owner = self._file.read().strip() or "unknown"
                     raise LeaseHeld(
                         f"{what}: held by process {owner} ({directory}); "

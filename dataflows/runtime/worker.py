@@ -32,6 +32,7 @@ STUCK_S = 60.0  # a slot that did not poll for so long is not alive
 SWITCH_S = 0.0005  # Python's default would let a busy slot hold up the others for 5 ms at a time
 UNHURRIED = {"load"}  # flows whose lag nobody waits for: they give way when cores are short
 NICENESS = 10
+_ending = threading.Lock()
 
 
 class WorkerFile(msgspec.Struct, frozen=True):
@@ -84,6 +85,7 @@ def _run(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
 
 
 def _end_process(error: BaseException) -> NoReturn:
+    _ending.acquire()  # the first slot that fails says why; the process ends with it
     if isinstance(error, TidegateError):
         print(f"tidegate: {error}", file=sys.stderr, flush=True)
     else:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -83,4 +84,5 @@ class Progress:
         for t in self._totals:
             numbers = (t.records_in, t.good, t.failed, t.late, t.duplicate, t.lag_records)
             table.add_row(t.flow, *(f"{number:,}" for number in numbers))
-        return Group(head, ProgressBar(self._expected, min(self._published, self._expected)), table)
+        bar = ProgressBar(self._expected, min(self._published, self._expected))
+        return Group(head, Padding(bar, 0), table)  # a bar alone does not end its line

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
@@ -144,7 +145,7 @@ def test_an_idle_service_rests(service: Service) -> None:
     def worked_s() -> float:
         ticks = 0
         for pid in pids:
-            fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
