@@ -14,9 +14,7 @@ from dataflows.contracts.timestamps import format_timestamps
 START_US = 1_780_000_000_000_000
 EVENTS_A_VISIT = 5
 BLOCK = 100_000
-_AGENT = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0"
-)
+_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0"
 
 
 class _Device(msgspec.Struct):

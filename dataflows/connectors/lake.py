@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 class LakeError(TidegateError):
     """The lake cannot be written or read; what was committed before is safe."""
 
+    may_pass = True
+
 
 class LakeFile(NamedTuple):
     """A data file of a table, by what its path says. Sorts by date, slot and offset."""

@@ -24,6 +24,8 @@ SQLITE_SCHEME = "sqlite:///"
 class LogError(TidegateError):
     """The log cannot do what was asked; what was committed before is safe."""
 
+    may_pass = True
+
 
 class UnknownTopic(LogError):
     """The topic, or the partition of it, does not exist."""

@@ -855,11 +855,7 @@ def list_known(store: Store, start: int, events: int) -> tuple[int, np.int64]:
 
 @kernel
 def bury_until(store: Store, k: int, known: int, started: int, owner: int) -> int:
-    """Bury the known from k on that start before `started` in the owner; return the next k.
-
-    The owner has gained their first events at least, so it is dirty, and will publish what is
-    pending in them.
-    """
+    """Bury the known from k on that start before `started` in the owner; return the next k."""
     last_tomb = NONE
     while k < known and store.pieces[store.scratch[k].known].first >> STAGE_BITS < started:
         index = np.int64(store.scratch[k].known)
@@ -877,6 +873,9 @@ def bury_until(store: Store, k: int, known: int, started: int, owner: int) -> in
         else:
             store.pieces[last_tomb].newer = index
         last_tomb = index
+        if tomb.live:
+            # the owner gained an event, yet looks the same if it lost another of its first instant
+            store.pieces[owner].dirty = True
     return k
 
 

@@ -145,7 +145,7 @@ def describe(rows: SessionRows, records: Records) -> Output:
                 funnel_stage=FUNNEL[stage],
                 capped=capped,
                 revision=revision,
-                superseded_by=session_id(user, successor_us) if successor_us != -1 else None,
+                superseded_by=None if count else session_id(user, successor_us),
             )
         )
         for i, (user, started_us, count, stage, capped, revision, successor_us) in enumerate(

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import IO
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
@@ -31,7 +30,22 @@ class Lease:
     """
 
     def __init__(self, directory: Path, what: str, wait: Duration):
-        self._file = _open_lock(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            # Open for as long as the lease is held.
+            self._file = open(directory / "owner.lock", "a+", encoding="utf-8")  # noqa: SIM115
+            self._lock(directory, what, wait)
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(str(os.getpid()))
+            self._file.flush()
+        except OSError as error:
+            raise TidegateError(
+                f"{directory}: cannot be written ({error.strerror}); make room, unlock it, or set "
+                "data_dir to a directory you own"
+            ) from error
+
+    def _lock(self, directory: Path, what: str, wait: Duration) -> None:
         give_up = time.monotonic() + wait.seconds
         while True:
             try:
@@ -46,24 +60,9 @@ class Lease:
                         "stop that one first, or give this one another data_dir"
                     ) from None
                 time.sleep(0.05)
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(str(os.getpid()))
-        self._file.flush()
 
     def release(self) -> None:
         self._file.close()
-
-
-def _open_lock(directory: Path) -> IO[str]:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        return open(directory / "owner.lock", "a+", encoding="utf-8")
-    except OSError as error:
-        raise TidegateError(
-            f"{directory}: cannot be written ({error.strerror}); "
-            "free or unlock it, or set data_dir to a directory you own"
-        ) from error
 
 
 def reset_recovery(directory: Path) -> None:

@@ -34,6 +34,12 @@ class Refused(TidegateError):
     """A slot that must not start; starting it again would not help."""
 
 
+class StateUnwritable(TidegateError):
+    """The slot's state cannot be kept, so it must not go on."""
+
+    may_pass = True
+
+
 @dataclass
 class Slot:
     """One partition of one flow's input, and what running it needs."""
@@ -106,11 +112,32 @@ def _run_dataflow(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
     slot.stats.resume(slot.writer.marker)
     flow = build(slot)
     slot.fingerprint = _fingerprint(slot, flow)
-    run_main(
-        flow,
-        epoch_interval=timedelta(seconds=slot.config.slots.snapshot_interval.seconds),
-        recovery_config=open_recovery(slot.directory),
-    )
+    try:
+        run_main(
+            flow,
+            epoch_interval=timedelta(seconds=slot.config.slots.snapshot_interval.seconds),
+            recovery_config=open_recovery(slot.directory),
+        )
+    except BaseException as error:  # a panic is no Exception
+        trouble = _store_trouble(slot, error)
+        if trouble is None:
+            raise
+        raise trouble from error
+
+
+def _store_trouble(slot: Slot, error: BaseException) -> TidegateError | None:
+    """What is wrong with Bytewax's store, which is an SQLite file too, in words for a person."""
+    place, text = f"slot {slot.name}: its state in {slot.directory}", str(error)
+    if "NotADatabase" in text or "DatabaseCorrupt" in text:
+        return Refused(
+            f"{place} is damaged; restore it, or rebuild it from the log with "
+            f"`tidegate reset {slot.flow}`"
+        )
+    if "DiskFull" in text:
+        return StateUnwritable(f"{place} cannot be written: the disk is full; make room")
+    if "SqliteFailure" in text or isinstance(error, OSError):
+        return StateUnwritable(f"{place} cannot be written or read; check the disk ({text})")
+    return None
 
 
 def _records_came(slot: Slot) -> bool:

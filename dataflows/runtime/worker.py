@@ -18,7 +18,7 @@ import msgspec
 from bytewax.dataflow import Dataflow
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from dataflows.connectors.log import Log, LogError
+from dataflows.connectors.log import Log
 from dataflows.errors import TidegateError
 from dataflows.runtime.config import Config
 from dataflows.runtime.exits import Exit
@@ -72,7 +72,10 @@ def run_worker(
     ]
     for thread in threads:
         thread.start()
-    _announce(config.run_path, WorkerFile(name, os.getpid(), port, list(slots), _now_us()))
+    try:
+        _announce(config.run_path, WorkerFile(name, os.getpid(), port, list(slots), _now_us()))
+    except OSError as error:
+        _end_process(error)
     for thread in threads:
         thread.join()
 
@@ -85,22 +88,23 @@ def _run(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
 
 
 def _end_process(error: BaseException) -> NoReturn:
-    _ending.acquire()  # the first slot that fails says why; the process ends with it
-    if isinstance(error, TidegateError):
-        print(f"tidegate: {error}", file=sys.stderr, flush=True)
-    else:
-        traceback.print_exception(error, file=sys.stderr)
-        sys.stderr.flush()
-    os._exit(_exit_code(error))
+    _ending.acquire()  # the first slot that fails says why
+    try:
+        if isinstance(error, TidegateError):
+            print(f"tidegate: {error}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exception(error, file=sys.stderr)
+            sys.stderr.flush()
+    finally:
+        os._exit(_exit_code(error))  # even if the disk is too full for a word
 
 
 def _exit_code(error: BaseException) -> Exit:
     if isinstance(error, LeaseHeld):
         return Exit.UNAVAILABLE
-    # The log may be back, or have room again, by the next start; nothing else changes by itself.
-    if isinstance(error, LogError) or not isinstance(error, TidegateError):
-        return Exit.CRASHED
-    return Exit.REFUSED
+    if isinstance(error, TidegateError) and not error.may_pass:
+        return Exit.REFUSED
+    return Exit.CRASHED
 
 
 def _announce(directory: Path, worker: WorkerFile) -> None:

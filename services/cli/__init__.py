@@ -70,6 +70,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.OK)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"tidegate: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(Exit.CRASHED)
     except Exception:
         traceback.print_exc()
         sys.exit(Exit.CRASHED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -91,6 +92,8 @@ class Worker:
         return backoff
 
     def last_line(self) -> str:
+        if not shutil.disk_usage(self._log_file.parent).free:
+            return "the disk is full; make room"
         lines = self._log_file.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1].removeprefix("tidegate: ") if lines else "it said nothing"
 

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ def visit(number: int) -> bytes:
     return json.dumps(
         {"user_id": f"u{number % 3}", "event_timestamp": 1_780_000_000_000 + number * 660_000}
     ).encode()
+
+
+def parked_after(slot: Slot, offset: int) -> bool:
+    return slot.stats.next_offset == offset and slot.parked_at is not None
 
 
 def wait_until(true: Callable[[], object]) -> None:
@@ -37,8 +42,7 @@ def test_a_slot_parks_and_wakes_many_times_as_if_it_had_never_slept(
     thread.start()
     for number in range(30):
         parking.publish("events.clickstream", [visit(number)])
-        wait_until(lambda n=number: slot.stats.next_offset == n + 1)
-        wait_until(lambda: slot.parked_at is not None)
+        wait_until(partial(parked_after, slot, number + 1))
     slot.stop.set()
     thread.join()
     assert slot.stats.stopped

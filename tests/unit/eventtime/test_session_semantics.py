@@ -229,6 +229,16 @@ def test_a_piece_may_start_where_a_session_was_retracted_at_the_same_instant() -
     ]
 
 
+def test_a_successor_that_looks_the_same_is_published_with_the_retraction() -> None:
+    rules = replace(UNLIMITED, max_events=3)
+    before = [*events(10, 10, 10, 11, 11, 12, 12, 15), heartbeat(50), *events(10)]
+    rows = [row for row in rows_of([*before, *events(9)], rules) if row.record == len(before)]
+    assert [row for row in rows if row.started in (11, 12)] == [
+        Row(10, "ann", 11, 12, 3, 0, 2, True, -1),
+        Row(10, "ann", 12, 12, 0, 0, 2, False, 11),
+    ]
+
+
 def test_caps_cut_a_chain_and_flag_every_piece() -> None:
     rules = replace(UNLIMITED, max_events=2)
     assert [(*row[2:5], row.capped) for row in rows_of([*events(1, 2, 3), FINAL], rules)] == [
