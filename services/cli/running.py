@@ -81,26 +81,35 @@ def run(
 
 
 def reset(
-    flow: Annotated[str, typer.Argument(help="The flow whose state is thrown away.")],
+    flows: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FLOW...", help="The flows whose state is thrown away."),
+    ] = None,
+    all_flows: Annotated[bool, typer.Option("--all", help="Every flow.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Throw away a flow's state; it is rebuilt from the log, and nothing is published twice.
+    """Throw away the state of flows; it is rebuilt from the log, and nothing is published twice.
 
     What retention has already removed is missing from the new state.
 
-    Example: `tidegate reset sessionize`
+    Examples: `tidegate reset sessionize`, `tidegate reset --all --yes`
     """
+    from dataflows.flows.topology import FLOWS
     from dataflows.runtime.recovery import Lease, reset_recovery
 
+    if bool(flows) == all_flows:
+        raise typer.BadParameter(f"name flows, or say --all; there are {', '.join(FLOWS)}")
     shop = context.shop()
-    slots = shop.slots(_known(flow))
-    if not yes and not typer.confirm(f"Throw away the state of {len(slots)} slots of {flow}?"):
+    chosen = [_known(flow) for flow in flows or FLOWS]
+    slots = [slot for flow in chosen for slot in shop.slots(flow)]
+    what = f"{len(slots)} slots of {', '.join(chosen)}"
+    if not yes and not typer.confirm(f"Throw away the state of {what}?"):
         raise typer.Exit(1)
     for slot in slots:
         lease = Lease(slot.directory, f"slot {slot.name}", shop.config.slots.lease_wait)
         reset_recovery(slot.directory)
         lease.release()
-    print(f"{len(slots)} slots of {flow} will rebuild their state from the log at the next start.")
+    print(f"{what} will rebuild their state from the log at the next start.")
 
 
 def _known(flow: str) -> str:
