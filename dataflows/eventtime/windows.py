@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.eventtime import windows_kernel as kernel
-from dataflows.eventtime.names import NO_NAME, Names
+from dataflows.eventtime.name_table import NO_NAME, NameTable
 from dataflows.eventtime.snapshots import check_configuration, decode_snapshot
 
 SNAPSHOT_VERSION = 1
@@ -90,8 +90,8 @@ class SlidingWindows:
         self._clear()
 
     def _clear(self) -> None:
-        self._names = Names()
-        self._other_names = [Names() for _ in range(self.others)]
+        self._names = NameTable()
+        self._other_names = [NameTable() for _ in range(self.others)]
         self._named = np.zeros(_FIRST_ENTITIES, dtype=np.bool_)
         self._pool = _new_pool(_FIRST_EVENTS, self.others)
         self._entities = _new_entities(_FIRST_ENTITIES, len(self.windows_us), self.others)
@@ -104,9 +104,10 @@ class SlidingWindows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the flat arrays (without the names)."""
+        """Bytes of the arrays, and of those of the names."""
         arrays = (*self._pool, *self._references, self._entities)
-        return sum(array.nbytes for array in arrays)
+        names = (self._names, *self._other_names)
+        return sum(each.nbytes for each in (*arrays, *names))
 
     def process(
         self,
@@ -191,18 +192,19 @@ class SlidingWindows:
     def _sweep(self, floor: int, budget: int) -> None:
         """Look at the next entities in turn; free those whose events have all expired."""
         looks = min(budget, self._named.size)
-        empty = kernel.sweep(
+        empty = np.empty(looks, np.int32)
+        found = kernel.sweep(
             self._pool,
             self._references,
             self._entities,
             self._named,
             self._cursor,
-            looks,
             floor,
+            empty,
         )
         self._cursor = (self._cursor + looks) % self._named.size
-        self._named[empty] = False
-        self._names.forget(empty.tolist())
+        self._named[empty[:found]] = False
+        self._names.forget(empty[:found])
 
     def _forget_others(self, m: int) -> None:
         """Free the ids that no event names, once they are many: most come back soon."""
@@ -210,13 +212,13 @@ class SlidingWindows:
         idle = references.idle[m, : references.idle_length[m]]
         if idle.size <= max(_KEEP_IDLE, len(names) // 2):
             return
-        names.forget(idle[references.held[m, idle] == 0].tolist())
+        names.forget(idle[references.held[m, idle] == 0])
         references.is_idle[m, idle] = False
         references.idle_length[m] = 0
 
     def snapshot(self) -> bytes:
         """The whole state as versioned bytes; restoring them goes on bit-identically."""
-        slots = np.flatnonzero(self._entities[:, kernel.END])
+        slots = np.flatnonzero(self._entities[:, kernel.END]).astype(np.int32)
         lengths = self._entities[slots, kernel.END] - self._entities[slots, kernel.START]
         n = int(lengths.sum())
         times, values = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -227,14 +229,14 @@ class SlidingWindows:
             used, compact = np.unique(others[m], return_inverse=True)
             missing = int(used.size > 0 and used[0] == NO_NAME)
             others[m] = compact - missing
-            other_names.append([names.name(i) for i in used[missing:].tolist()])
+            other_names.append(names.names(used[missing:]))
         return msgspec.msgpack.encode(
             _Snapshot(
                 version=SNAPSHOT_VERSION,
                 windows_us=list(self.windows_us),
                 retention_us=self.retention_us,
                 lateness_us=self.lateness_us,
-                entities=[self._names.name(i) for i in slots.tolist()],
+                entities=self._names.names(slots),
                 lengths=lengths.tobytes(),
                 times=times.tobytes(),
                 values=values.tobytes(),

@@ -30,6 +30,9 @@ TIME, TOTAL = 0, 1
 BASE, SIZE, START, END, WINDOWS = 0, 1, 2, 3, 4
 LO, PEAK, DISTINCT = 0, 1, 2
 
+# Nothing here makes or keeps an array; see sessions_kernel for what counting references costs.
+kernel = njit(cache=True, nogil=True, _nrt=False)
+
 
 class Pool(NamedTuple):
     """Slabs of events; P is the room, M the number of others of an event."""
@@ -63,7 +66,7 @@ def entity_width(windows: int, others: int) -> int:
     return WINDOWS + windows * (DISTINCT + others)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def allocate(pool: Pool, size: int) -> int:
     """A slab of this size class, or NONE when the pool has to grow first."""
     base = pool.slabs[size]
@@ -77,13 +80,13 @@ def allocate(pool: Pool, size: int) -> int:
     return base
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def release(pool: Pool, base: int, size: int) -> None:
     pool.events[base, TIME] = pool.slabs[size]
     pool.slabs[size] = base
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def make_room(pool: Pool, entity: NDArray[np.int32]) -> bool:
     """Room for one more event in a full slab: drop the expired, move where the size is wrong."""
     others = len(pool.others)
@@ -112,7 +115,7 @@ def make_room(pool: Pool, entity: NDArray[np.int32]) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def move_events(pool: Pool, source: int, target: int, live: int, shift: int) -> None:
     """Copy `live` events to the front of a slab; their links lose `shift` positions."""
     paid = int(pool.events[source - 1, TOTAL]) if shift > 0 else 0
@@ -125,14 +128,14 @@ def move_events(pool: Pool, source: int, target: int, live: int, shift: int) -> 
             pool.links[target + j, k] = max(pool.links[source + j, k] - shift, NONE)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def value_at(events: NDArray[np.int64], base: int, position: int) -> int:
     if position == 0:
         return events[base, TOTAL]
     return events[base + position, TOTAL] - events[base + position - 1, TOTAL]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def highest(events: NDArray[np.int64], base: int, lo: int, hi: int) -> int:
     """Position of the last maximum in lo <= p < hi; NONE if there is none."""
     best = NONE
@@ -144,7 +147,7 @@ def highest(events: NDArray[np.int64], base: int, lo: int, hi: int) -> int:
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def let_go(references: References, m: int, name: int) -> None:
     """Put an id on the idle list, once, when no event names it."""
     if name != NONE and references.held[m, name] == 0 and not references.is_idle[m, name]:
@@ -153,7 +156,7 @@ def let_go(references: References, m: int, name: int) -> None:
         references.idle_length[m] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def leave(pool: Pool, entity: NDArray[np.int32], at: int, event: int) -> None:
     """The first event of the newest window at `at` leaves it: its others may leave with it."""
     for m in range(len(pool.others)):
@@ -162,7 +165,7 @@ def leave(pool: Pool, entity: NDArray[np.int32], at: int, event: int) -> None:
     entity[at + LO] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def expire(pool: Pool, references: References, entity: NDArray[np.int32], floor: int) -> None:
     """Free the entity's events with time <= floor, and its slab when none is left."""
     base, end = int(entity[BASE]) * SMALLEST_SLAB, entity[END]
@@ -190,7 +193,7 @@ def expire(pool: Pool, references: References, entity: NDArray[np.int32], floor:
             entity[at + PEAK] = NONE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def latest(names: NDArray[np.int32], lo: int, hi: int, name: int) -> int:
     """The last index in lo <= i < hi that holds the name, or NONE."""
     stride = 32
@@ -207,7 +210,7 @@ def latest(names: NDArray[np.int32], lo: int, hi: int, name: int) -> int:
     return NONE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def shift_up(pool: Pool, base: int, start: int, position: int, end: int, value: int) -> None:
     """Move the events from `position` on up by one; `value` now comes before them."""
     for j in range(end - 1, position - 1, -1):
@@ -225,7 +228,7 @@ def shift_up(pool: Pool, base: int, start: int, position: int, end: int, value: 
             pool.links[event + 1, 2 * m + 1] = after + 1 if after != NONE else NONE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def link(pool: Pool, base: int, start: int, p: int, end: int, m: int, name: int) -> None:
     """Enter the new event's other at position p between its neighbouring occurrences."""
     others, links, event = pool.others[m], pool.links, base + p
@@ -250,7 +253,7 @@ def link(pool: Pool, base: int, start: int, p: int, end: int, m: int, name: int)
             return
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def insert(pool: Pool, entity: NDArray[np.int32], time: int, value: int) -> int:
     """Put an event at its place in time (there is room) and return its position."""
     events = pool.events
@@ -266,7 +269,7 @@ def insert(pool: Pool, entity: NDArray[np.int32], time: int, value: int) -> int:
     return p
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def enter_windows(
     pool: Pool, entity: NDArray[np.int32], p: int, value: int, windows: NDArray[np.int64]
 ) -> None:
@@ -297,7 +300,7 @@ def enter_windows(
         entity[at + PEAK] = peak if peak >= lo else highest(events, base, lo, end)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def distinct_before(pool: Pool, entity: NDArray[np.int32], at: int, m: int, p: int, lo: int) -> int:
     """Distinct others at lo..p, from those of the newest window by moving both its edges back."""
     base, end = int(entity[BASE]) * SMALLEST_SLAB, entity[END]
@@ -317,7 +320,7 @@ def distinct_before(pool: Pool, entity: NDArray[np.int32], at: int, m: int, p: i
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def highest_before(pool: Pool, entity: NDArray[np.int32], at: int, lo: int, p: int) -> int:
     """Position of a maximum at lo..p; that of the newest window spares most of the search."""
     base = int(entity[BASE]) * SMALLEST_SLAB
@@ -331,7 +334,7 @@ def highest_before(pool: Pool, entity: NDArray[np.int32], at: int, lo: int, p: i
     return earlier if value_at(pool.events, base, earlier) > most else peak
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def answer_newest(
     pool: Pool, entity: NDArray[np.int32], windows: int, answers: NDArray[np.int64], i: int
 ) -> None:
@@ -349,7 +352,7 @@ def answer_newest(
             answers[w, 3 + m, i] = entity[at + DISTINCT + m]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def answer_earlier(
     pool: Pool,
     entity: NDArray[np.int32],
@@ -375,7 +378,7 @@ def answer_earlier(
             answers[w, 3 + m, i] = distinct_before(pool, entity, at, m, p, lo)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def answer_alone(
     value: int, others: NDArray[np.int32], answers: Answers, references: References, i: int
 ) -> None:
@@ -390,7 +393,7 @@ def answer_alone(
         let_go(references, m, others[m])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def was_seen(pool: Pool, base: int, start: int, p: int, m: int, since: int, until: int) -> bool:
     """Whether the other of the event at p occurs before it at a time in (since, until]."""
     before = pool.links[base + p, 2 * m]
@@ -409,7 +412,7 @@ def was_seen(pool: Pool, base: int, start: int, p: int, m: int, since: int, unti
     return found != NONE and pool.events[found, TIME] > since
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slide(
     pool: Pool,
     references: References,
@@ -470,20 +473,22 @@ def slide(
     return len(slots)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sweep(
     pool: Pool,
     references: References,
     entities: NDArray[np.int32],
     named: NDArray[np.bool_],
     cursor: int,
-    looks: int,
     floor: int,
-) -> NDArray[np.int32]:
-    """Expire the next `looks` entities from `cursor` on; return those without an event left."""
-    empty = np.empty(looks, np.int32)
+    empty: NDArray[np.int32],
+) -> int:
+    """Expire the next len(empty) entities from `cursor` on.
+
+    Fill `empty` with those that have no event left; return how many they are.
+    """
     found = 0
-    for k in range(cursor, cursor + looks):
+    for k in range(cursor, cursor + len(empty)):
         slot = k if k < len(named) else k - len(named)
         if not named[slot]:
             continue
@@ -495,14 +500,14 @@ def sweep(
         if entity[END] == 0:
             empty[found] = slot
             found += 1
-    return empty[:found]
+    return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gather(
     pool: Pool,
     entities: NDArray[np.int32],
-    slots: NDArray[np.int64],
+    slots: NDArray[np.int32],
     times: NDArray[np.int64],
     values: NDArray[np.int64],
     others: NDArray[np.int32],

@@ -152,9 +152,10 @@ def _records_came(slot: Slot) -> bool:
 
 
 def _fingerprint(slot: Slot, flow: Dataflow) -> dict[str, Any]:
+    event_time = msgspec.structs.asdict(slot.config.event_time)
     return {
         "snapshot version": SNAPSHOT_VERSION,
         "steps": [step.step_id for step in flow.substeps],
         "partitions": slot.log.topics()[slot.topic].partitions,
-        "event time": msgspec.to_builtins(slot.config.event_time, enc_hook=int),
+        **{f"event_time.{name}": str(setting) for name, setting in event_time.items()},
     }

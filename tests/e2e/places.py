@@ -19,6 +19,8 @@ from services.status.slots import SlotStatus, slot_statuses
 PATIENCE_S = 60.0
 COMMAND = (sys.executable, "-P", "-m", "services.cli")
 
+LOUD = {"PYTHONFAULTHANDLER": "1"}  # a crash in compiled code leaves a stack in the worker's log
+
 # One worker for all flows, any ports, and nothing that waits for long.
 CONFIG = """
 data_dir = "data"
@@ -56,7 +58,7 @@ class Place:
         done = subprocess.run(
             [*COMMAND, *map(str, arguments)],
             cwd=self.directory,
-            env={**os.environ, **environment},
+            env={**os.environ, **LOUD, **environment},
             input=stdin if stdin is not None else b"",
             capture_output=True,
             timeout=PATIENCE_S,
@@ -71,7 +73,7 @@ class Place:
             [*COMMAND, *arguments],
             self.directory,
             self.directory / f"stderr.{len(self._running)}",
-            {**os.environ, **environment},
+            {**os.environ, **LOUD, **environment},
         )
         self._running.append(running)
         return running
@@ -109,8 +111,12 @@ class Place:
             shop.log.close()
 
     def clean_up(self) -> None:
+        """Ends what still runs, and tells what was said, for a test that failed."""
         for running in self._running:
             running.kill()
+            print(running.stderr)
+        for log in sorted(self.data.glob("logs/*.log")):
+            print(log.name, log.read_text()[-4_000:])
 
 
 class Running:

@@ -188,11 +188,12 @@ def test_state_settings_and_rules_that_do_not_fit_are_refused_and_reset_helps(ra
     ran.config_file.write_text(configured + '[event_time]\ngap = "20m"\n')
     line = refusal(ran, "up")
     assert "worker light refused to start: slot" in line
-    assert "event time" in line
+    assert "event_time.gap = 30m, this is 20m" in line
     assert "tidegate reset" in line
 
-    (store,) = (ran.data / "state" / "sessionize.events.clickstream.1" / "bytewax").iterdir()
-    store.write_bytes(b"garbage" * 1_000)
+    store = ran.data / "state" / "sessionize.events.clickstream.1" / "bytewax"
+    for file in store.iterdir():
+        file.write_bytes(b"garbage" * 1_000)
     ran.config_file.write_text(configured)
     line = refusal(ran, "up")
     assert "sessionize.events.clickstream.1 is damaged" in line

@@ -101,7 +101,7 @@ def test_other_event_time_settings_are_refused_until_the_flow_is_reset(
 ) -> None:
     changed = open_bench(event_time__gap="20m")
     message = refusal(changed)
-    assert "event time" in message
+    assert "event_time.gap = 30m, this is 20m" in message
     assert "tidegate reset sessionize" in message
     reset_recovery(state_of(changed))
     go_on(changed)

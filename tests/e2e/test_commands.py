@@ -1,0 +1,204 @@
+"""The command line: help with examples, output for programs, exit codes, empty beginnings."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine, commands
+from places import COMMAND, Place
+
+COMMANDS = dict(commands())
+WITH_JSON = {
+    words
+    for words, command in COMMANDS.items()
+    if any("--json" in parameter.opts for parameter in command.params)
+}
+EVENT = {
+    "event_id": "e1",
+    "event_type": "page_view",
+    "user_id": "u1",
+    "event_timestamp": "2026-05-01T12:00:00Z",
+}
+
+
+@pytest.fixture
+def tidegate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> CommandLine:
+    (tmp_path / "events.jsonl").write_text(json.dumps(EVENT) + "\n")
+    return CommandLine(tmp_path, monkeypatch, capfd)
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "tidegate")
+def test_help_shows_how_a_command_is_used(words: tuple[str, ...], tidegate: CommandLine) -> None:
+    shown = tidegate(*words, "--help")
+    assert shown.code == 0
+    assert shown.err == ""
+    text = re.sub(r"\s+", " ", shown.out)
+    wanted = ("tidegate up",) if not words else ("Example", " ".join(("tidegate", *words)))
+    assert all(part in text for part in wanted)
+
+
+def test_completion_offers_commands_and_options(tmp_path: Path) -> None:
+    def completed(words: str, count: int) -> list[str]:
+        done = subprocess.run(
+            [*COMMAND],
+            cwd=tmp_path,
+            env={
+                "_TIDEGATE_COMPLETE": "complete_bash",
+                "COMP_WORDS": words,
+                "COMP_CWORD": f"{count}",
+            },
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.split()
+
+    assert completed("tidegate re", 1) == ["reset", "replay"]
+    assert "--final" in completed("tidegate replay --f", 2)
+
+
+# --- output for programs -------------------------------------------------------------------------
+
+JSON_CALLS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("status",): (),
+    ("topics",): (),
+    ("peek",): ("raw.clickstream",),
+    ("doctor",): (),
+    ("version",): (),
+    ("publish",): ("clickstream", "events.jsonl"),
+    ("replay",): ("sessionize", "--in", "events.jsonl", "--out", "out"),
+    ("contracts", "list"): (),
+    ("contracts", "check"): (),
+}
+
+
+@pytest.mark.parametrize("words", JSON_CALLS, ids=" ".join)
+def test_json_is_json_and_alone_on_standard_output(
+    words: tuple[str, ...], tidegate: CommandLine
+) -> None:
+    assert tidegate("publish", "clickstream", "events.jsonl").code == 0
+    done = tidegate(*words, *JSON_CALLS[words], "--json")
+    assert done.code == 0, done.err
+    json.loads(done.out)
+    assert done.err == ""
+
+
+def test_simulate_tells_the_truth_as_json(place: Place) -> None:
+    done = place.tidegate("simulate", "--events", "3000", "--customers", "30", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["sources"]["clickstream"]["total"] > 1_000
+
+
+def test_no_json_option_is_left_untried() -> None:
+    assert WITH_JSON == {*JSON_CALLS, ("simulate",)}
+
+
+# --- usage ---------------------------------------------------------------------------------------
+
+REPLAY = ("replay", "sessionize", "--in", "events.jsonl", "--out", "out")
+WRONG: dict[str, tuple[int, str]] = {
+    "nope": (2, "'nope'"),
+    "--nope": (2, "--nope"),
+    "peek": (2, "topic"),
+    "run": (2, "FLOW"),
+    "run nope": (2, "sessionize, features, score"),
+    "run ingest --slot raw.clickstream/7": (2, "raw.clickstream/0, raw.clickstream/1"),
+    "run ingest --port x": (2, "--port"),
+    "status nope": (2, "ingest, sessionize"),
+    "reset nope --yes": (2, "ingest, sessionize"),
+    "reset --yes": (2, "--all"),
+    "reset ingest --all --yes": (2, "--all"),
+    "up --for -1": (2, "--for"),
+    "publish nope events.jsonl": (2, "clickstream, customer_profiles"),
+    "publish clickstream": (2, "FILE"),
+    "publish clickstream nowhere.jsonl": (78, "there is no such file"),
+    "publish clickstream events.jsonl --format xml": (78, "jsonl, csv, combined-log"),
+    "publish clickstream events.jsonl --map user_id": (78, "--map field=column"),
+    "publish clickstream events.jsonl --order size": (78, "file, time"),
+    "peek nope": (78, "`tidegate topics`"),
+    "peek raw.clickstream -n 0": (2, "--count"),
+    "peek raw.clickstream --partition 9": (78, "partitions 0..1"),
+    "peek raw.clickstream --partition 0 --offset 9": (78, "offset 9"),
+    "simulate --events 10": (2, "--events"),
+    "simulate --start yesterday": (2, "2026-05-01"),
+    "simulate --mix clickstream": (2, "SOURCE=SHARE"),
+    "simulate --mix nope=0.1": (78, "clickstream, transactions"),
+    "simulate --mix transactions=7": (78, "shares"),
+    "replay nope --in events.jsonl --out out": (2, "ingest, sessionize"),
+    "replay load --in events.jsonl --out out": (78, "replay the flows before it"),
+    "replay ingest --source nope --in events.jsonl --out out": (78, "clickstream, customer"),
+    "replay sessionize --in nowhere.jsonl --out out": (78, "nowhere.jsonl: cannot be read"),
+    "replay sessionize --in . --out out": (78, "cannot be read"),
+    "replay sessionize --in events.jsonl": (2, "--out"),
+    f"{' '.join(REPLAY)} --set gap": (78, "KEY=VALUE"),
+    f"{' '.join(REPLAY)} --set gap=soon": (78, "10ms, 30s"),
+    f"{' '.join(REPLAY)} --set gap=10": (78, "30s"),
+    f"{' '.join(REPLAY)} --set nope=10ms": (78, "gap"),
+    f"{' '.join(REPLAY)} --set lateness=9d": (78, "horizon"),
+    f"{' '.join(REPLAY)} --arrival soon": (2, "2026-05-01T12:00:00Z"),
+    f"{' '.join(REPLAY)} --records": (78, "events.jsonl:1"),
+    "--config nowhere.toml status": (78, "nowhere.toml"),
+    "--config events.jsonl status": (78, "events.jsonl"),
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_usage_is_told_in_one_line(line: str, tidegate: CommandLine) -> None:
+    code, hint = WRONG[line]
+    refused = tidegate(*line.split())
+    assert refused.code == code, refused.err
+    (told,) = refused.err.splitlines()
+    assert told.startswith("tidegate: ")
+    assert hint in told
+    assert refused.out == ""
+
+
+def test_an_unknown_setting_is_refused_with_its_place(tidegate: CommandLine) -> None:
+    (tidegate.directory / "tidegate.toml").write_text("[event_time]\ngapp = '1s'\n")
+    refused = tidegate("status")
+    assert refused.code == 78
+    assert refused.err.count("\n") == 1
+    assert "gapp" in refused.err
+    assert "tidegate.toml" in refused.err
+
+
+def test_a_reader_that_stops_reading_is_no_failure(place: Place) -> None:
+    values = "".join(json.dumps({**EVENT, "event_id": f"e{n}"}) + "\n" for n in range(5_000))
+    assert place.tidegate("publish", "clickstream", "-", stdin=values.encode()).returncode == 0
+    command = " ".join([*COMMAND, "peek", "raw.clickstream", "-n", "5000"])
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -1"],
+        cwd=place.directory,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("raw.clickstream/")
+
+
+# --- empty beginnings ----------------------------------------------------------------------------
+
+
+def test_an_empty_directory_is_met_with_what_to_do(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.config_file.unlink()
+    status = place.tidegate("status")
+    assert "`tidegate up`" in status.stdout
+    assert "`tidegate simulate`" in status.stdout
+    topics = place.tidegate("topics")
+    assert re.search(r"^raw\.clickstream +2 +0 +0$", topics.stdout, re.MULTILINE)
+    assert "`tidegate publish`" in topics.stdout
+    peek = place.tidegate("peek", "sessions")
+    assert "sessions holds no records" in peek.stderr
+    for done in (status, topics, peek):
+        assert done.returncode == 0
+        assert "Traceback" not in done.stderr
+    assert place.tidegate("peek", "sessions", "--json").stdout == ""
