@@ -1,6 +1,7 @@
 """Scoring: all rules over a batch at once, a score a payment, reasons where they are needed."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from dataflows.features.columns import Columns
 _DIGITS = 6  # so that weights of 0.5 and 0.4 make 0.7 exactly, and reach a threshold of 0.7
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scores:
     """What the rules made of n payments. R live rules and S shadow rules, each by id."""
 
@@ -27,6 +28,16 @@ class Scores:
     def alerts(self) -> NDArray[np.int64]:
         """The rows that are not simply allowed, ascending."""
         return np.flatnonzero(self.decision != DECISIONS.index(Decision.ALLOW))
+
+    @cached_property
+    def rules(self) -> list[list[int]]:
+        """Of each payment, the live rules that fired, ascending."""
+        return _by_payment(self.fired)
+
+    @cached_property
+    def shadow_rules(self) -> list[list[int]]:
+        """Of each payment, the shadow rules that fired, ascending."""
+        return _by_payment(self.shadow_fired)
 
 
 class Scorer:
@@ -64,14 +75,13 @@ class Scorer:
 
     def reasons(self, scores: Scores, columns: Columns, row: int) -> list[Reason]:
         """Why a payment has its score: the live rules that fired, the weightiest first."""
-        firing = [self.rules.live[r] for r in np.flatnonzero(scores.fired[:, row]).tolist()]
+        firing = [self.rules.live[r] for r in scores.rules[row]]
         firing.sort(key=lambda compiled: -compiled.rule.weight)
         return [Reason(c.rule.id, c.rule.weight, c.sentence.render(columns, row)) for c in firing]
 
     def shadow_rules(self, scores: Scores, row: int) -> list[str]:
         """Ids of the shadow rules that fired."""
-        rows = np.flatnonzero(scores.shadow_fired[:, row]).tolist()
-        return [self.rules.shadow[r].rule.id for r in rows]
+        return [self.rules.shadow[r].rule.id for r in scores.shadow_rules[row]]
 
 
 def _fire(rules: tuple[CompiledRule, ...], columns: Columns, n: int) -> NDArray[np.bool_]:
@@ -79,3 +89,10 @@ def _fire(rules: tuple[CompiledRule, ...], columns: Columns, n: int) -> NDArray[
     for rows, compiled in zip(fired, rules, strict=True):
         rows[:] = compiled.predicate(columns).true
     return fired
+
+
+def _by_payment(fired: NDArray[np.bool_]) -> list[list[int]]:
+    rules: list[list[int]] = [[] for _ in range(fired.shape[1])]
+    for row, rule in np.argwhere(fired.T).tolist():
+        rules[row].append(rule)
+    return rules

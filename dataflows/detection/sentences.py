@@ -30,7 +30,7 @@ class Sentence:
             words.append(text)
             if spec is not None:
                 column = columns[spec.name]
-                value = column.values[row : row + 1].tolist()[0] if column.valid[row] else None
+                value = column.values.item(row) if column.valid[row] else None
                 words.append(in_words(value, spec))
         return "".join(words)
 

@@ -178,8 +178,9 @@ def hash_ahead(
             slot = (slot + 1) & mask
         likely[i] = max(table.slots[slot].id, 0)
     touched = 0
+    last = len(table.arena) - 1
     for index in likely:
-        touched += table.arena[table.names[index].at]
+        touched += table.arena[min(table.names[index].at, last)]  # `at` of a free id may be beyond
     return touched
 
 

@@ -107,7 +107,7 @@ class SlidingWindows:
         """Bytes of the arrays, and of those of the names."""
         arrays = (*self._pool, *self._references, self._entities)
         names = (self._names, *self._other_names)
-        return sum(each.nbytes for each in (*arrays, *names))
+        return sum(array.nbytes for array in arrays) + sum(table.nbytes for table in names)
 
     def process(
         self,
@@ -270,8 +270,9 @@ class SlidingWindows:
         slots = np.repeat(
             self._names.ids(saved.entities), np.frombuffer(saved.lengths, dtype=np.int32)
         )
-        times = np.frombuffer(saved.times, dtype=np.int64)
-        values = np.frombuffer(saved.values, dtype=np.int64)
+        # writable as a batch's arrays are: the kernel would be compiled again for others
+        times = np.frombuffer(bytearray(saved.times), dtype=np.int64)
+        values = np.frombuffer(bytearray(saved.values), dtype=np.int64)
         others = np.empty((slots.size, self.others), dtype=np.int32)
         for m, names in enumerate(saved.other_names):
             self._other_names[m].ids(names)

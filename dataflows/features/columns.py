@@ -74,7 +74,8 @@ def full(values: NDArray[Any]) -> Column:
 def from_list(kind: Kind, values: Sequence[Any]) -> Column:
     """A column from Python values, None for null; NaN is null too."""
     if kind is Kind.TEXT:
-        return Column(np.array(values, dtype=object), present(values))
+        texts = np.array(values, dtype=object)
+        return Column(texts, texts != _NULL)
     numbers = np.array(values, dtype=np.float64)  # None becomes NaN
     valid = ~np.isnan(numbers)
     return Column(numbers == 1 if kind is Kind.BOOLEAN else numbers, valid)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -85,6 +84,14 @@ class Payment(Timed, gc=False, kw_only=True):
     cents: int = 0  # of total_amount; computed
 
 
+CustomerFeatures = msgspec.defstruct(
+    "CustomerFeatures",
+    [(name, float | bool | None, None) for name in CUSTOMER.specs],
+    frozen=True,
+    gc=False,
+)
+
+
 class Request(Timed, gc=False, kw_only=True, omit_defaults=True):
     """A payment with its customer's features, on its way to the second hop."""
 
@@ -101,8 +108,10 @@ class Request(Timed, gc=False, kw_only=True, omit_defaults=True):
     customer_segment: str | None = None
     device_id: str | None = None
     arrived_at: str | None = None
-    features: dict[str, float | bool | None] = msgspec.field(default_factory=dict)
+    features: CustomerFeatures = CustomerFeatures()  # type: ignore[valid-type]
 
+
+_Row = tuple[int, bytes | None, Request | None]  # a row, its key and request; heartbeats have none
 
 _decoder = msgspec.json.Decoder(Payment)
 _encode = msgspec.json.Encoder().encode
@@ -200,18 +209,16 @@ def _requests(
     decoded: Events[Payment], rows: NDArray[np.int64], columns: dict[str, Column]
 ) -> dict[int, Request]:
     """The scoring request of each row."""
-    names = list(columns)
-    values = zip(
-        *(Column(c.values[rows], c.valid[rows]).to_list() for c in columns.values()), strict=True
-    )
+    values = (Column(c.values[rows], c.valid[rows]).to_list() for c in columns.values())
+    features = map(CustomerFeatures, *values)
     times = format_timestamps(decoded.times_us[rows])
     return {
-        row: _request(decoded.events[row], time, dict(zip(names, row_values, strict=True)))
-        for row, time, row_values in zip(rows.tolist(), times, values, strict=True)
+        row: _request(decoded.events[row], time, given)
+        for row, time, given in zip(rows.tolist(), times, features, strict=True)
     }
 
 
-def _request(event: Payment | None, time: str, features: dict[str, Any]) -> Request:
+def _request(event: Payment | None, time: str, features: msgspec.Struct) -> Request:
     assert event is not None
     return Request(
         event_timestamp=time,
@@ -236,31 +243,27 @@ def _by_device(
     decoded: Events[Payment], requests: dict[int, Request], partitions: int
 ) -> Sequence[Output]:
     """One output a partition, heartbeats among the requests where they came in the input."""
-    rows: list[list[int]] = [[] for _ in range(partitions)]
+    parts: list[list[_Row]] = [[] for _ in range(partitions)]
     for row, code in enumerate(decoded.fates.tolist()):
         if code == fates.HEARTBEAT:
-            for into in rows:
-                into.append(row)
-        elif row in requests:
-            rows[partition_for(_key(requests[row]), partitions)].append(row)
-    return [
-        _partition(decoded, requests, partition, mine)
-        for partition, mine in enumerate(rows)
-        if mine
-    ]
+            for part in parts:
+                part.append((row, None, None))
+        elif request := requests.get(row):
+            key = _key(request)
+            parts[partition_for(key, partitions)].append((row, key, request))
+    return [_partition(decoded, partition, part) for partition, part in enumerate(parts) if part]
 
 
-def _partition(
-    decoded: Events[Payment], requests: dict[int, Request], partition: int, rows: list[int]
-) -> Output:
+def _partition(decoded: Events[Payment], partition: int, part: list[_Row]) -> Output:
+    rows, keys, requests = zip(*part, strict=True)
     headers: list[Headers] = [
-        () if row in requests else heartbeat_headers(int(decoded.times_us[row])) for row in rows
+        () if request else heartbeat_headers(int(decoded.times_us[row])) for row, _, request in part
     ]
     return Output(
         topic=REQUESTS,
-        causes=decoded.records.offsets[rows],
-        keys=[_key(requests[row]) if row in requests else None for row in rows],
-        values=[_encode(requests[row]) if row in requests else None for row in rows],
+        causes=decoded.records.offsets[list(rows)],
+        keys=list(keys),
+        values=[_encode(request) if request else None for request in requests],
         headers=headers if any(headers) else None,
         partition=partition,
     )

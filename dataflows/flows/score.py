@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 
 import msgspec
 import numpy as np
@@ -84,10 +85,11 @@ class PublishedAlert(Alert, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Featured:
-    """A batch with the columns that rules read, one entry a payment."""
+    """A batch with its payments and the columns that rules read, one entry a payment."""
 
     decoded: Events[Request]
     rows: NDArray[np.int64]
+    requests: list[Request]
     columns: Columns
     watermark_us: int
 
@@ -121,25 +123,25 @@ class DeviceHop(EntityHop):
             )
         )
         rows = np.flatnonzero(payments)
-        requests = [events[row] for row in rows.tolist()]
+        requests = [request for row in rows.tolist() if (request := events[row])]
         columns = {
             **{name: Column(c.values[rows], c.valid[rows]) for name, c in device.items()},
             **_customer_columns(requests),
             **payment_columns(
                 cents[rows],
                 decoded.times_us[rows],
-                [request.items_count if request else None for request in requests],
-                {name: [getattr(request, name) for request in requests] for name in TEXTS},
+                [request.items_count for request in requests],
+                {name: list(map(attrgetter(name), requests)) for name in TEXTS},
             ),
         }
-        return Featured(decoded, rows, columns, int(watermarks_us[-1]))
+        return Featured(decoded, rows, requests, columns, int(watermarks_us[-1]))
 
 
-def _customer_columns(requests: list[Request | None]) -> dict[str, Column]:
+def _customer_columns(requests: list[Request]) -> dict[str, Column]:
     """The first hop's features; null where a request came without."""
-    features = [request.features if request else {} for request in requests]
+    features = [request.features for request in requests]
     return {
-        name: from_list(spec.kind, [given.get(name) for given in features])
+        name: from_list(spec.kind, list(map(attrgetter(name), features)))
         for name, spec in CUSTOMER.specs.items()
     }
 
@@ -168,15 +170,12 @@ class Judge:
         )
 
     def _scores(self, featured: Featured, scores: Scores) -> Output:
-        shadowed = np.any(scores.shadow_fired, axis=0)
-        fired = np.any(scores.fired, axis=0)
-        values = []
-        requests = _requests(featured)
+        requests = featured.requests
         times = format_timestamps(featured.decoded.times_us[featured.rows])
+        values: list[bytes | None] = []
         for i, (request, value, decision) in enumerate(
             zip(requests, scores.score.tolist(), scores.decision.tolist(), strict=True)
         ):
-            rules = np.flatnonzero(scores.fired[:, i]).tolist() if fired[i] else []
             values.append(
                 _encode(
                     Scored(
@@ -188,8 +187,8 @@ class Judge:
                         currency=request.currency,
                         score=value,
                         decision=DECISIONS[decision],
-                        rules=[self._ids[rule] for rule in rules],
-                        shadow_rules=self._scorer.shadow_rules(scores, i) if shadowed[i] else [],
+                        rules=[self._ids[rule] for rule in scores.rules[i]],
+                        shadow_rules=self._scorer.shadow_rules(scores, i),
                         rule_set=self._scorer.rules.version,
                     )
                 )
@@ -199,18 +198,17 @@ class Judge:
     def _alerts(self, featured: Featured, scores: Scores) -> Output:
         found = scores.alerts
         rows = featured.rows[found]
-        requests = [featured.decoded.events[row] for row in rows.tolist()]
+        requests = [featured.requests[i] for i in found.tolist()]
         times = format_timestamps(featured.decoded.times_us[rows])
-        values = [
+        values: list[bytes | None] = [
             _encode(self._alert(request, time, featured, scores, i))
             for request, time, i in zip(requests, times, found.tolist(), strict=True)
         ]
         return _output("alerts", featured.decoded.records, rows, requests, values)
 
     def _alert(
-        self, request: Request | None, time: str, featured: Featured, scores: Scores, i: int
+        self, request: Request, time: str, featured: Featured, scores: Scores, i: int
     ) -> PublishedAlert:
-        assert request is not None
         return PublishedAlert(
             alert_id=alert_id(request.transaction_id),
             transaction_id=request.transaction_id,
@@ -220,31 +218,26 @@ class Judge:
             arrived_at=request.arrived_at,
             total_amount=_money(request.cents),
             currency=request.currency or "",
-            score=float(scores.score[i]),
-            decision=DECISIONS[int(scores.decision[i])],
-            severity=SEVERITIES[int(scores.severity[i])],
+            score=scores.score.item(i),
+            decision=DECISIONS[scores.decision.item(i)],
+            severity=SEVERITIES[scores.severity.item(i)],
             reasons=self._scorer.reasons(scores, featured.columns, i),
             rule_set=self._scorer.rules.version,
         )
-
-
-def _requests(featured: Featured) -> list[Request]:
-    events = (featured.decoded.events[row] for row in featured.rows.tolist())
-    return [event for event in events if event is not None]
 
 
 def _output(
     topic: str,
     records: Records,
     rows: NDArray[np.int64],
-    requests: list[Request] | list[Request | None],
-    values: list[bytes],
+    requests: list[Request],
+    values: list[bytes | None],
 ) -> Output:
     return Output(
         topic=topic,
         causes=records.offsets[rows],
-        keys=[request.user_id.encode() for request in requests if request],
-        values=list(values),
+        keys=[request.user_id.encode() for request in requests],
+        values=values,
         partition=records.partition,
     )
 

@@ -58,7 +58,10 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.basicConfig(format="tidegate: %(message)s", level=logging.WARNING)
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="tidegate", standalone_mode=False))
+    except SystemExit as ended:
+        # Typer ends with 1 when nobody reads on (`tidegate peek ... | head`): nothing is wrong.
+        sys.exit(Exit.OK if isinstance(ended.__context__, BrokenPipeError) else ended.code)
     except TyperException as error:
         _explain_usage(error)
         sys.exit(error.exit_code)
@@ -67,9 +70,6 @@ def main() -> None:
         sys.exit(context.exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.OK)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"tidegate: {place}{error.strerror or error}", file=sys.stderr)

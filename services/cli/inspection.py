@@ -90,11 +90,16 @@ def peek(
     """
     from services.status.peek import peek_records, print_record, to_json_line
 
+    record = None
     for record in peek_records(context.shop().log, topic, partition, offset, count):
         if json:
             sys.stdout.write(to_json_line(record) + "\n")
         else:
             print_record(record)
+    if record is None and not json:
+        print(
+            f"{topic} holds no records yet; `tidegate status` tells who is at work", file=sys.stderr
+        )
 
 
 def doctor(json: Json = False) -> None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import gzip
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -58,7 +59,7 @@ def read_lines(file: Path, as_records: bool, arrival_us: int) -> Iterator[Line]:
                 yield (
                     _record(file, number, text) if as_records else Line(arrival_us, None, text, ())
                 )
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise TidegateError(f"{file}: cannot be read: {error}") from error
 
 

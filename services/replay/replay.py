@@ -59,6 +59,10 @@ def replay(
     Raises:
         TidegateError: the file cannot be read, or the flow cannot be replayed.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TidegateError(f"{out}: cannot be written ({error.strerror}); name another") from error
     with tempfile.TemporaryDirectory(prefix="tidegate-replay-") as scratch:
         clock = _Clock()
         shop = _scratch_shop(config, Path(scratch), clock)
@@ -68,7 +72,6 @@ def replay(
             shop.log.append([heartbeat(topic, 0, END_OF_TIME_US)])
         slot = Slot(flow, topic, 0, shop.log, shop.config, threading.Event(), stop_at_end=True)
         run_slot(slot, builder(shop, flow))
-        out.mkdir(parents=True, exist_ok=True)
         written = {
             name: _dump(shop.log, name, out / f"{name}.jsonl")
             for name in _output_topics(shop, flow, topic)

@@ -43,7 +43,7 @@ def _print(table: Table) -> None:
 
 
 def print_topics(held: Mapping[str, TopicInfo]) -> None:
-    """One row a topic."""
+    """One row a topic; says what to do when all are empty."""
     table = Table(box=None, pad_edge=False)
     table.add_column("topic")
     for name in ("partitions", "records", "bytes"):
@@ -51,3 +51,5 @@ def print_topics(held: Mapping[str, TopicInfo]) -> None:
     for name, info in sorted(held.items()):
         table.add_row(name, str(info.partitions), f"{info.records:,}", f"{info.bytes:,}")
     _print(table)
+    if not any(info.records for info in held.values()):
+        print("No topic holds a record yet: `tidegate publish` or `tidegate simulate` feeds them.")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dataflows.flows.opening import open_shop
 from dataflows.flows.shop import Shop
+from dataflows.flows.topology import FLOWS
 from dataflows.runtime.config import load_config
 from services.status.slots import SlotStatus, slot_statuses
 
@@ -95,12 +96,12 @@ class Place:
         finally:
             shop.log.close()
 
-    def wait_until_drained(self) -> None:
-        """Waits until what is in the log has gone through every flow."""
+    def wait_until_drained(self, *flows: str) -> None:
+        """Waits until what is in the log has gone through the flows; all, if none is named."""
         shop = self.open()
 
         def drained() -> bool:
-            return not any(status.lag_records for status in slot_statuses(shop))
+            return not any(status.lag_records for status in slot_statuses(shop, flows or FLOWS))
 
         try:
             # The outputs of one flow are the inputs of the next.

@@ -49,7 +49,7 @@ def test_help_shows_how_a_command_is_used(words: tuple[str, ...], tidegate: Comm
 def test_completion_offers_commands_and_options(tmp_path: Path) -> None:
     def completed(words: str, count: int) -> list[str]:
         done = subprocess.run(
-            [*COMMAND],
+            COMMAND,
             cwd=tmp_path,
             env={
                 "_TIDEGATE_COMPLETE": "complete_bash",
@@ -87,7 +87,8 @@ def test_json_is_json_and_alone_on_standard_output(
     assert tidegate("publish", "clickstream", "events.jsonl").code == 0
     done = tidegate(*words, *JSON_CALLS[words], "--json")
     assert done.code == 0, done.err
-    json.loads(done.out)
+    documents = done.out.splitlines() if words == ("peek",) else [done.out]
+    assert all(json.loads(document) for document in documents)
     assert done.err == ""
 
 
@@ -98,7 +99,7 @@ def test_simulate_tells_the_truth_as_json(place: Place) -> None:
 
 
 def test_no_json_option_is_left_untried() -> None:
-    assert WITH_JSON == {*JSON_CALLS, ("simulate",)}
+    assert {*JSON_CALLS, ("simulate",)} == WITH_JSON
 
 
 # --- usage ---------------------------------------------------------------------------------------
