@@ -35,7 +35,7 @@ _KINDS = {
 }
 _MEANINGS: Mapping[Exit, str] = {
     Exit.OK: "done",
-    Exit.CHECK_FAILED: "it worked, and the answer is no: counts that do not add up, a broken contract",
+    Exit.CHECK_FAILED: "it worked, and its answer is no: counts do not add up, a broken contract",
     Exit.USAGE: "a wrong option or argument",
     Exit.BAD_DATA: "`publish`: some lines were refused and named, the rest was published",
     Exit.CRASHED: "a defect, or a failure of the machine",
@@ -130,7 +130,7 @@ def worker_metrics() -> str:
 
 
 def _metric(declared: Declared) -> str:
-    kind = _KINDS[declared.family.__name__]  # type: ignore[attr-defined]
+    kind = _KINDS[declared.family.__name__]
     name = declared.name + ("_total" if kind == "counter" else "")
     labels = ", ".join(f"`{label}`" for label in declared.labels)
     return _item(f"`{name}` ({kind}; {labels})", declared.help)

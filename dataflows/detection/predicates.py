@@ -273,7 +273,10 @@ def _show(node: exp.Expr) -> str:
 def _literal(node: exp.Literal) -> str | float:
     if node.is_string:
         return str(node.this)
-    number = float(node.this)
+    try:
+        number = float(node.this)
+    except ValueError:
+        raise PredicateError(f"{node.this} is no number") from None
     if not math.isfinite(number):
         raise PredicateError(f"{node.this} is too large for a number in double precision")
     return number

@@ -30,12 +30,12 @@ class Scores:
         return np.flatnonzero(self.decision != DECISIONS.index(Decision.ALLOW))
 
     @cached_property
-    def rules(self) -> list[list[int]]:
+    def rules(self) -> list[tuple[int, ...]]:
         """Of each payment, the live rules that fired, ascending."""
         return _by_payment(self.fired)
 
     @cached_property
-    def shadow_rules(self) -> list[list[int]]:
+    def shadow_rules(self) -> list[tuple[int, ...]]:
         """Of each payment, the shadow rules that fired, ascending."""
         return _by_payment(self.shadow_fired)
 
@@ -91,8 +91,8 @@ def _fire(rules: tuple[CompiledRule, ...], columns: Columns, n: int) -> NDArray[
     return fired
 
 
-def _by_payment(fired: NDArray[np.bool_]) -> list[list[int]]:
-    rules: list[list[int]] = [[] for _ in range(fired.shape[1])]
+def _by_payment(fired: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    rules: list[tuple[int, ...]] = [()] * fired.shape[1]
     for row, rule in np.argwhere(fired.T).tolist():
-        rules[row].append(rule)
+        rules[row] += (rule,)
     return rules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
+from dataflows.eventtime.name_table import NameTable
 from dataflows.eventtime.sessions import Sessions, SessionSettings
 from dataflows.features.catalogue import CUSTOMER, DEVICE
 from dataflows.features.rolling import Payments, RollingFeatures
@@ -14,6 +15,7 @@ def compile_kernels() -> None:
     """Takes seconds the first time and a fraction of one afterwards."""
     times_us, _ = parse_timestamps(["2026-01-01T00:00:00Z", 1])
     format_timestamps(times_us)
+    NameTable().ids([f"name {i}" for i in range(2_000)])  # enough to make it grow
     settings = SessionSettings(
         gap_us=1, bound_us=1, lateness_us=1, max_duration_us=10, max_events=10
     )

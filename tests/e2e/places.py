@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 
 from dataflows.flows.opening import open_shop
@@ -20,6 +20,7 @@ from services.status.slots import SlotStatus, slot_statuses
 PATIENCE_S = 60.0
 COMMAND = (sys.executable, "-P", "-m", "services.cli")
 
+EVENTS = ("simulate", "--events", "3000", "--days", "3", "--customers", "30")
 LOUD = {"PYTHONFAULTHANDLER": "1"}  # a crash in compiled code leaves a stack in the worker's log
 
 # One worker for all flows, any ports, and nothing that waits for long.
@@ -87,7 +88,8 @@ class Place:
 
     def open(self) -> Shop:
         """The shop as this process sees it; to be closed."""
-        return open_shop(load_config(self.config_file, {}, {"data_dir": str(self.data)}))
+        with chdir(self.directory):
+            return open_shop(load_config(None, {}, {"data_dir": str(self.data)}))
 
     def statuses(self) -> list[SlotStatus]:
         shop = self.open()

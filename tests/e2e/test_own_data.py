@@ -53,20 +53,20 @@ SESSIONS_OF_LOG = """
 WITH requests AS (
     SELECT
         regexp_extract(line, '^([^ ]+) ', 1) AS host,
-        strptime(regexp_extract(line, '[[]([^]]+)[]]', 1), '%d/%b/%Y:%H:%M:%S %z') AS at
+        strptime(regexp_extract(line, '[[]([^]]+)[]]', 1), '%d/%b/%Y:%H:%M:%S %z') AS moment
     FROM read_csv(?, columns = {'line': 'VARCHAR'}, header = false, auto_detect = false,
                   delim = '\x01', quote = '', escape = '', new_line = '\\n')
 ),
+steps AS (
+    SELECT host, moment, lag(moment) OVER by_host AS before
+    FROM requests WINDOW by_host AS (PARTITION BY host ORDER BY moment)
+),
 numbered AS (
-    SELECT host, at, sum(opens::INT) OVER (PARTITION BY host ORDER BY at, opens DESC) AS session
-    FROM (
-        SELECT host, at,
-               coalesce(at - lag(at) OVER (PARTITION BY host ORDER BY at) > INTERVAL 30 MINUTE, true)
-                   AS opens
-        FROM requests
-    )
+    SELECT host, moment, count(*) FILTER (before IS NULL OR moment - before > INTERVAL 30 MINUTE)
+        OVER (PARTITION BY host ORDER BY moment) AS session
+    FROM steps
 )
-SELECT host, min(at) AT TIME ZONE 'UTC', max(at) AT TIME ZONE 'UTC', count(*)
+SELECT host, min(moment) AT TIME ZONE 'UTC', max(moment) AT TIME ZONE 'UTC', count(*)
 FROM numbered GROUP BY host, session ORDER BY ALL
 """
 
@@ -120,21 +120,18 @@ def purchases() -> Path:
 
 PURCHASES_OF_CUSTOMERS = """
 WITH lines AS (
-    SELECT regexp_extract_all(line, '[^ ]+') AS cells
-    FROM read_csv(?, columns = {'line': 'VARCHAR'}, header = true, auto_detect = false,
-                  delim = '\x01', quote = '', escape = '', new_line = '\r\n')
+    SELECT regexp_extract_all(unnest(string_split(content, chr(10))[2:]), '[^ \\r]+') AS cells
+    FROM read_text(?)
 )
 SELECT cells[1], count(*), sum(cells[4]::DECIMAL(18, 2)), min(cells[2]), max(cells[2])
-FROM lines GROUP BY ALL
+FROM lines WHERE len(cells) = 4 GROUP BY ALL
 """
 
 
 def test_a_shops_purchases_give_each_customers_own(place: Place, purchases: Path) -> None:
-    lines = purchases.read_text().splitlines()
+    lines = [",".join(line.split()) for line in purchases.read_text().splitlines()[1:]]
     table = place.directory / "purchases.csv"
-    table.write_text(
-        "\n".join(["customer,day,discs,dollars", *(",".join(l.split()) for l in lines[1:])])
-    )
+    table.write_text("\n".join(["customer,day,discs,dollars", *lines]))
     maps = ("user_id=customer", "total_amount=dollars", "event_timestamp=day")
     done = place.tidegate(
         *("publish", "transactions", "purchases.csv"),
@@ -215,7 +212,7 @@ MALFORMED = {
             '1.2.3.4 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 7 "-" "agent"',
             "1.2.3.4 - - nonsense",
         ],
-        {2: 9},
+        {2: 11},
     ),
 }
 
@@ -237,15 +234,13 @@ def test_a_malformed_file_is_told_by_line_and_column_and_the_rest_is_published(
     assert held >= accepted
 
 
-@pytest.mark.parametrize("content", [EVERY_BYTE, b"", gzip.compress(b"x"), b"{}"], ids=repr)
-def test_a_whole_file_arrives_byte_for_byte_and_no_byte_is_lost_further_on(
-    content: bytes, place: Place
-) -> None:
-    (place.directory / "any.gz").write_bytes(content)
-    done = place.tidegate("publish", "clickstream", "any.gz", "--whole-file")
+def test_whole_files_arrive_byte_for_byte_and_no_byte_is_lost_further_on(place: Place) -> None:
+    contents = [EVERY_BYTE, b"", gzip.compress(b"x"), b"\xef\xbb\xbf{}", b"x" * 2_000_000]
+    names = [f"file{number}.gz" for number in range(len(contents))]
+    for name, content in zip(names, contents, strict=True):
+        (place.directory / name).write_bytes(content)
+    done = place.tidegate("publish", "clickstream", *names, "--whole-file")
     assert done.returncode == 0, done.stderr
-    (raw,) = records(place, "raw.clickstream")
-    assert raw.value == content
+    assert [record.value for record in records(place, "raw.clickstream")] == contents
     take_in(place, "ingest")
-    (letter,) = records(place, "dlq.clickstream")
-    assert letter.value == content
+    assert [letter.value for letter in records(place, "dlq.clickstream")] == contents

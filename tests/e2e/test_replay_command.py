@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from command_line import CommandLine
-from places import Place
+from places import EVENTS, Place
 
 VECTORS = ("beam_testSimple", "beam_testConsecutive", "beam_testMerging", "beam_testTimeUnit")
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -207,7 +207,7 @@ def test_an_output_directory_that_cannot_be_made_is_named(
 
 
 def test_records_from_peek_replay_into_what_the_live_flows_published(place: Place) -> None:
-    assert place.tidegate("simulate", "--events", "3000", "--customers", "30").returncode == 0
+    assert place.tidegate(*EVENTS).returncode == 0
     service = place.up()
     place.wait_until_drained()
     assert service.stop() == 0

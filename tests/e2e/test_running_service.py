@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
-from places import CONFIG, Place, Running
+from places import CONFIG, EVENTS, Place, Running
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -49,7 +49,7 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     place = Place(tmp_path_factory.mktemp("service"), PARKS_SOON)
     running = place.up()
-    done = place.tidegate("simulate", "--events", "3000", "--days", "3", "--customers", "30")
+    done = place.tidegate(*EVENTS)
     assert done.returncode == 0, done.stderr
     place.wait_until_drained()
     yield Service(place, running)

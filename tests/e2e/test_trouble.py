@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from places import Place
+from places import EVENTS, Place
 
 from dataflows.connectors.lake import lake_files
 from services.status.peek import peek_records
 
-EVENTS = ("simulate", "--events", "3000", "--days", "3", "--customers", "30")
 LOOPS_SOON = (
     '\n[service]\nport = 0\nalone = []\nrestart_backoff = "10ms"\ncrash_loop_restarts = 2\n'
 )

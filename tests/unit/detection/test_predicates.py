@@ -232,6 +232,7 @@ def test_what_is_not_in_the_subset_is_refused(text: str, says: str) -> None:
         st.sampled_from(["a", "s", "(", ")", "=", "1", "'x'", "AND", "NOT", "IN", ",", "-"])
     ).map(" ".join)
 )
+@example("0E")
 def test_any_text_compiles_or_is_refused(text: str) -> None:
     with suppress(PredicateError):
         compile_predicate(text, SPECS)

@@ -125,7 +125,7 @@ def test_quick_commands_print_what_the_page_shows(
     schemas = tmp_path / "schemas"
     schemas.symlink_to(HOUSE / "schemas") if page == "own-data.md" else schemas.mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TIDEGATE_SCHEMAS", "schemas")
+    monkeypatch.setenv("TIDEGATE_SCHEMAS", str(schemas))
     compared = 0
     for shell in SHELLS:
         commands = list(invocations(shell.commands))
@@ -136,7 +136,7 @@ def test_quick_commands_print_what_the_page_shows(
             continue
         for words in commands:
             app(words, standalone_mode=False)
-        assert capsys.readouterr().out == shell.output
+        assert capsys.readouterr().out.replace(str(tmp_path), "...") == shell.output
         compared += 1
     assert compared >= 2
 
