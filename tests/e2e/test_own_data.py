@@ -183,7 +183,7 @@ def sale(day: str, dollars: str) -> str:
     return f"c1,{day},{dollars}"
 
 
-MALFORMED = {
+MALFORMED: dict[str, tuple[tuple[str, ...], list[str], dict[int, int]]] = {
     "visits.jsonl": (
         ("clickstream",),
         [visit(1), '{"event_id": "e2",, }', visit(3), '{"event_id": "e4"'],
