@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
+from dataflows.contracts.money import parse_money
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
 from dataflows.eventtime.name_table import NameTable
-from dataflows.eventtime.sessions import Sessions, SessionSettings
+from dataflows.eventtime.sessions import EVENT, HEARTBEAT, Sessions, SessionSettings
 from dataflows.features.catalogue import CUSTOMER, DEVICE
 from dataflows.features.rolling import Payments, RollingFeatures
+from services.publisher.identity import DerivedIds
 
 
 def compile_kernels() -> None:
     """Takes seconds the first time and a fraction of one afterwards."""
     times_us, _ = parse_timestamps(["2026-01-01T00:00:00Z", 1])
     format_timestamps(times_us)
+    parse_money(["1.00"])
+    DerivedIds("any").next_ids([b"any"])
     NameTable().ids([f"name {i}" for i in range(2_000)])  # enough to make it grow
     settings = SessionSettings(
         gap_us=1, bound_us=1, lateness_us=1, max_duration_us=10, max_events=10
     )
     sessions = Sessions(settings)
-    kinds = np.zeros(2, np.uint8)
-    sessions.process(np.array([1, 100], np.int64), ["a", "b"], kinds, kinds)
+    closing = np.array([EVENT, HEARTBEAT], np.uint8)
+    sessions.process(np.array([1, 100], np.int64), ["a", None], np.zeros(2, np.uint8), closing)
     for declared in (CUSTOMER, DEVICE):
         fields = {name: ["a", None] for name in (declared.entity, *declared.others)}
         rolling = RollingFeatures(declared, lateness_us=1)

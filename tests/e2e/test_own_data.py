@@ -190,14 +190,12 @@ MALFORMED: dict[str, tuple[tuple[str, ...], list[str], dict[int, int]]] = {
         {2: 19, 4: 18},
     ),
     "sales.csv": (
-        *[
-            (
-                "transactions",
-                *("--map", "user_id=customer", "--map", "total_amount=dollars"),
-                *("--map", "event_timestamp=day", "--timestamp-format", "%Y%m%d"),
-                *("--set", "currency=USD"),
-            )
-        ],
+        (
+            "transactions",
+            *("--map", "user_id=customer", "--map", "total_amount=dollars"),
+            *("--map", "event_timestamp=day", "--timestamp-format", "%Y%m%d"),
+            *("--set", "currency=USD"),
+        ),
         [
             "customer,day,dollars",
             sale("19970101", "11.77"),
