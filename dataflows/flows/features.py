@@ -18,24 +18,22 @@ from bytewax.operators import map_value
 from numpy.typing import NDArray
 
 from dataflows.connectors.records import Headers, Output, Records, heartbeat_headers, partition_for
+from dataflows.contracts.money import parse_money
 from dataflows.contracts.timestamps import format_timestamps
-from dataflows.eventtime.lateness import classify
-from dataflows.eventtime.watermark import Watermark
 from dataflows.features.catalogue import CUSTOMER
 from dataflows.features.columns import Column
 from dataflows.features.rolling import Payments, RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
-from dataflows.flows.decoding import Events, Timed, decode_events
+from dataflows.flows.decoding import Events, decode_events
+from dataflows.flows.entity_hop import EntityHop
+from dataflows.flows.payments import REQUESTS, CustomerFeatures, Payment, Request
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
-from dataflows.runtime.fates import Fates
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
 from dataflows.runtime.state import keep_state
-
-REQUESTS = "scoring.requests"
 
 
 def features(slot: Slot, shop: Shop) -> Dataflow:
@@ -48,69 +46,6 @@ def features(slot: Slot, shop: Shop) -> Dataflow:
     return flow
 
 
-class _Means(msgspec.Struct, gc=False, frozen=True):
-    method: str | None = None
-    card_id: str | None = None
-    card_country: str | None = None
-
-
-class _Device(msgspec.Struct, gc=False, frozen=True):
-    device_id: str | None = None
-
-
-class _Address(msgspec.Struct, gc=False, frozen=True):
-    country: str | None = None
-
-
-class _Customer(msgspec.Struct, gc=False, frozen=True):
-    segment: str | None = None
-    address: _Address = _Address()
-
-
-class Payment(Timed, gc=False, kw_only=True):
-    """What scoring uses of a transaction."""
-
-    transaction_id: str
-    user_id: str
-    total_amount: str
-    currency: str | None = None
-    status: str | None = None
-    items: list[msgspec.Raw] | None = None
-    payment: _Means = _Means()
-    device: _Device = _Device()
-    shipping_country: str | None = None
-    customer: _Customer = _Customer()
-    arrived_at: str | None = None
-    cents: int = 0  # of total_amount; computed
-
-
-CustomerFeatures = msgspec.defstruct(
-    "CustomerFeatures",
-    [(name, float | bool | None, None) for name in CUSTOMER.specs],
-    frozen=True,
-    gc=False,
-)
-
-
-class Request(Timed, gc=False, kw_only=True, omit_defaults=True):
-    """A payment with its customer's features, on its way to the second hop."""
-
-    transaction_id: str
-    user_id: str
-    cents: int
-    currency: str | None = None
-    status: str | None = None
-    items_count: int | None = None
-    payment_method: str | None = None
-    card_country: str | None = None
-    shipping_country: str | None = None
-    customer_country: str | None = None
-    customer_segment: str | None = None
-    device_id: str | None = None
-    arrived_at: str | None = None
-    features: CustomerFeatures = CustomerFeatures()  # type: ignore[valid-type]
-
-
 _Row = tuple[int, bytes | None, Request | None]  # a row, its key and request; heartbeats have none
 
 _decoder = msgspec.json.Decoder(Payment)
@@ -120,45 +55,16 @@ _encode = msgspec.json.Encoder().encode
 def decode(records: Records) -> Events[Payment]:
     """Payments, with their amount in cents."""
     payments = decode_events(_decoder, records)
-    for row, payment in enumerate(payments.events):
-        if payment is None:
-            continue
-        units, point, cents = payment.total_amount.partition(".")
-        if point and len(cents) == 2 and units.isdecimal() and cents.isdecimal():
-            payment.cents = int(units + cents)
-        elif payments.fates[row] == fates.GOOD:
+    found = [(row, payment) for row, payment in enumerate(payments.events) if payment]
+    amounts, readable = parse_money([payment.total_amount for _, payment in found])
+    for (row, payment), amount, good in zip(
+        found, amounts.tolist(), readable.tolist(), strict=True
+    ):
+        payment.cents = amount
+        if not good and payments.fates[row] == fates.GOOD:
             message = f"$.total_amount: {payment.total_amount!r} is no amount such as 12.50"
             payments.reject(row, "invalid", message)
     return payments
-
-
-class EntityHop:
-    """What both hops share: a watermark and the rolling features of one entity."""
-
-    def __init__(self, settings: EventTime, rolling: RollingFeatures, blob: bytes | None):
-        self._settings, self._rolling = settings, rolling
-        self._watermark = Watermark(int(settings.bound))
-        if blob is not None:
-            newest_us, windows = msgspec.msgpack.decode(blob, type=tuple[int, bytes])
-            self._watermark = Watermark(int(settings.bound), newest_us)
-            rolling.restore(windows)
-
-    def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode((self._watermark.snapshot(), self._rolling.snapshot()))
-
-    def advance(self, times_us: NDArray[np.int64], codes: Fates) -> NDArray[np.int64]:
-        """Moves the watermark and gives the good events their lateness; the watermarks."""
-        moves = (codes == fates.GOOD) | (codes == fates.HEARTBEAT)
-        watermarks_us = self._watermark.advance(times_us, moves)
-        events = np.flatnonzero(codes == fates.GOOD)
-        classes = classify(
-            times_us[events],
-            watermarks_us[events],
-            self._settings.lateness,
-            self._settings.horizon,
-        )
-        codes[events] = fates.FATE_OF_CLASS[classes]
-        return watermarks_us
 
 
 class CustomerHop(EntityHop):

@@ -29,7 +29,8 @@ from dataflows.features.columns import Column, Columns, from_list
 from dataflows.features.rolling import Payments, RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
-from dataflows.flows.features import EntityHop, Request
+from dataflows.flows.entity_hop import EntityHop
+from dataflows.flows.payments import Request
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime

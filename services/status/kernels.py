@@ -24,8 +24,9 @@ def compile_kernels() -> None:
         gap_us=1, bound_us=1, lateness_us=1, max_duration_us=10, max_events=10
     )
     sessions = Sessions(settings)
-    closing = np.array([EVENT, HEARTBEAT], np.uint8)
-    sessions.process(np.array([1, 100], np.int64), ["a", None], np.zeros(2, np.uint8), closing)
+    kinds = np.array([EVENT, EVENT, HEARTBEAT], np.uint8)  # so that two sessions are written
+    times = np.array([1, 2, 100], np.int64)
+    sessions.process(times, ["a", "b", None], np.zeros(3, np.uint8), kinds)
     for declared in (CUSTOMER, DEVICE):
         fields = {name: ["a", None] for name in (declared.entity, *declared.others)}
         rolling = RollingFeatures(declared, lateness_us=1)

@@ -85,3 +85,36 @@ def test_unknown_fields_are_kept_and_cannot_pose_as_enrichment(bench: Any) -> No
     (document,) = [json.loads(r.value) for r in shop.records("events.clickstream")]
     assert document["lateness"] == "on_time"
     assert document["extras"] == {"colour": "red", "lateness": "forged", "cart": {"gift": 1}}
+
+
+def payment(**changes: object) -> bytes:
+    fields = {"transaction_id": "t", "user_id": "u", "event_timestamp": TIME, "cents": 1}
+    return json.dumps({**fields, "total_amount": "1.00", **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("flow", "topic", "poison", "reason"),
+    [
+        ("sessionize", "events.clickstream", b'{"user_id":"\xff"}', "not_utf8"),
+        ("sessionize", "events.clickstream", b"{", "not_json"),
+        ("sessionize", "events.clickstream", b'{"user_id":"u"}', "invalid"),
+        ("sessionize", "events.clickstream", event(user_id=""), "missing_user"),
+        ("sessionize", "events.clickstream", event(event_timestamp="noon"), "bad_timestamp"),
+        ("features", "events.transactions", payment(total_amount="9" * 400 + ".00"), "invalid"),
+        ("features", "events.transactions", payment(total_amount="-1.00"), "invalid"),
+        ("score", "scoring.requests", payment(cents=10**400), "invalid"),
+        ("score", "scoring.requests", payment(cents=-1), "invalid"),
+        ("score", "scoring.requests", payment(features={"customer_count_1h": "x"}), "invalid"),
+    ],
+)
+def test_flows_further_on_survive_what_no_ingest_would_let_through(
+    flow: str, topic: str, poison: bytes, reason: str, bench: Any
+) -> None:
+    shop = bench()
+    good = event() if flow == "sessionize" else payment()
+    shop.publish(topic, [good, poison, good])
+    shop.run(flow)
+    (letter,) = shop.records(f"dlq.{flow}")
+    headers = dict(letter.headers)
+    assert (letter.value, headers["dlq-offset"]) == (poison, b"1")
+    assert headers["dlq-reason"] == reason.encode(), headers["dlq-message"]
