@@ -2,6 +2,7 @@
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 ARGS ?=
+COMPILE := --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit lint types faults bench lock clean
@@ -24,7 +25,9 @@ faults: .venv/dev.ready ## the long kill series: make faults ARGS='--kills 200 -
 bench: .venv/dev.ready ## the figures README claims
 	$(BIN)/python -m benchmarks $(ARGS)
 lock: .venv/dev.ready ## refresh locks/ from pyproject.toml
-	for name in build runtime dev; do $(BIN)/python locks/compile.py $$name || exit 1; done
+	$(BIN)/uv pip compile $(COMPILE) -o locks/build.txt locks/build.in
+	$(BIN)/uv pip compile $(COMPILE) -o locks/runtime.txt pyproject.toml
+	$(BIN)/uv pip compile $(COMPILE) --group dev -o locks/dev.txt pyproject.toml
 clean: ## remove the environment and local data
 	rm -rf .venv .tidegate .cache build *.egg-info
 

@@ -166,6 +166,8 @@ def _read_timestamp(node: _Node, kinds: list[str]) -> Timestamp:
         node.refuse("the only supported format is date-time", "format")
     if kinds != ["string"] and sorted(kinds) != ["integer", "string"]:
         node.refuse('date-time needs the type "string" or ["string", "integer"]', "type")
+    if "integer" in kinds and not (node.has("minimum") and node.has("maximum")):
+        node.refuse(f"epoch milliseconds need bounds: minimum 0, maximum {MAX_EPOCH_MS}", "type")
     minimum, maximum = _read_bounds(node, 0, MAX_EPOCH_MS)
     return Timestamp("integer" in kinds, minimum, maximum)
 

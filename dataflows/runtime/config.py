@@ -72,9 +72,9 @@ class Lake(Section, frozen=True):
 
 
 class Retention(Section, frozen=True):
-    """How long the embedded log keeps records, by kind of topic."""
+    """How long the embedded log keeps what no contract speaks of; a source's topics keep their
+    records for the contract's retention_days."""
 
-    raw: Duration = Duration.parse("30d")
     derived: Duration = Duration.parse("30d")
     dead_letters: Duration = Duration.parse("90d")
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dataflows.connectors.lake import LakeWriter
 from dataflows.runtime.sink import OneSlotSink, Processed, advance
-from dataflows.runtime.slot import Slot
+from dataflows.runtime.slot import Refused, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class _LakePart(StatefulSinkPartition[Tabulated, None]):
 
     def _write(self, waiting: Sequence[Tabulated]) -> None:
         written_to = self._lake.next_offset or 0
+        self._refuse_a_hole(written_to)
         next_offset = int(waiting[-1].processed.offsets[-1]) + 1
         if next_offset <= written_to:
             return
@@ -88,6 +89,17 @@ class _LakePart(StatefulSinkPartition[Tabulated, None]):
         dates = np.concatenate([value.dates for value in waiting])[fresh]
         start = max(written_to, int(waiting[0].processed.offsets[0]))
         self._lake.write(rows, dates, start, next_offset)
+
+    def _refuse_a_hole(self, written_to: int) -> None:
+        """A lake that was removed, or replaced by an older one, lacks what is not read again."""
+        slot = self._slot
+        low, _ = slot.log.offsets(slot.topic, slot.partition)
+        if slot.started_at > max(written_to, low):
+            raise Refused(
+                f"slot {slot.name}: the lake in {slot.config.lake_path} holds its records up to "
+                f"offset {written_to} only, and its state is at {slot.started_at}; restore the "
+                "lake, or load it again with `tidegate reset load`"
+            )
 
     def _commit(self, processed: Processed) -> None:
         published_to = self._marker.next_offset if self._marker else 0

@@ -58,6 +58,7 @@ class Slot:
     # refused when it has changed (after a clean stop nothing is replayed, and it may change).
     replay_with: dict[str, str] = field(init=False, default_factory=dict)
     writer: Writer | None = field(init=False, default=None)
+    started_at: int = field(init=False, default=0)  # the offset its reader began with
     parked_at: int | None = field(init=False, default=None)  # position of a reader that went idle
 
     def __post_init__(self) -> None:

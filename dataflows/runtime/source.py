@@ -80,7 +80,7 @@ class _Source(FixedPartitionedSource[tuple[str, Records], dict[str, Any]]):
 class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
     def __init__(self, slot: Slot, start: int):
         self._slot = slot
-        self._next_offset = start
+        slot.started_at = self._next_offset = start
         self._reader: Reader = slot.log.reader(slot.topic, slot.partition, start)
         self._batch_records = slot.config.slots.batch_records
         self._end = slot.log.offsets(slot.topic, slot.partition)[1] if slot.stop_at_end else None

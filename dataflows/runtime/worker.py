@@ -28,6 +28,7 @@ from dataflows.runtime.recovery import LeaseHeld
 from dataflows.runtime.slot import Slot, run_slot
 from dataflows.runtime.stats import SlotStats
 
+POLL_S = 0.02
 STUCK_S = 60.0  # a slot that did not poll for so long is not alive
 SWITCH_S = 0.0005  # Python's default would let a busy slot hold up the others for 5 ms at a time
 UNHURRIED = {"load"}  # flows whose lag nobody waits for: they give way when cores are short
@@ -72,6 +73,8 @@ def run_worker(
     ]
     for thread in threads:
         thread.start()
+    while not all(slot.stats.running or slot.stop.is_set() for slot in hosted):
+        time.sleep(POLL_S)  # one that is refused its lease must not pass for the one that has it
     try:
         _announce(config.run_path, WorkerFile(name, os.getpid(), port, list(slots), _now_us()))
     except OSError as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from dataflows.contracts import Contract
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import FLOWS
 from dataflows.runtime.config import Retention
@@ -19,6 +20,7 @@ from services.supervisor.readiness import forget_workers, ready_workers
 from services.supervisor.supervise import Supervisor
 
 RETENTION_EVERY_S = 60.0
+DAY_S = 86_400.0
 READINESS_EVERY_S = 0.25
 LEASE_WAIT = Duration.parse("500ms")  # a supervisor that was killed holds nothing
 
@@ -65,7 +67,7 @@ class _Chores:
         topics = shop.topology.topics
         raw = {name: count for name, count in topics.items() if name.startswith("raw.")}
         self._heartbeats = HeartbeatWriter(shop.log, shop.config, raw)
-        self._keep = keep_seconds(topics, shop.config.retention)
+        self._keep = keep_seconds(topics, shop.contracts, shop.config.retention)
         self._retention_at = time.monotonic() + RETENTION_EVERY_S
         self._ask_ready_at: float | None = 0.0
 
@@ -82,12 +84,17 @@ class _Chores:
             self._shop.log.apply_retention(time.time_ns() // 1_000, self._keep)
 
 
-def keep_seconds(topics: Iterable[str], retention: Retention) -> dict[str, float]:
-    """How long each topic keeps its records."""
+def keep_seconds(
+    topics: Iterable[str], contracts: Mapping[str, Contract], retention: Retention
+) -> dict[str, float]:
+    """How long each topic keeps its records: a source's as its contract says."""
 
     def keep(topic: str) -> float:
-        if topic.startswith("raw."):
-            return retention.raw.seconds
-        return (retention.dead_letters if topic.startswith("dlq.") else retention.derived).seconds
+        kind, _, source = topic.partition(".")
+        if kind == "dlq":
+            return retention.dead_letters.seconds
+        if source in contracts:
+            return contracts[source].retention_days * DAY_S
+        return retention.derived.seconds
 
     return {topic: keep(topic) for topic in topics}

@@ -12,6 +12,8 @@ from places import Place
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """An empty working directory; whatever was started in it has ended afterwards."""
-    made = Place(tmp_path)
+    directory = tmp_path / "a shop's häuschen"
+    directory.mkdir()
+    made = Place(directory)
     yield made
     made.clean_up()

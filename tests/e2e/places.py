@@ -106,10 +106,8 @@ class Place:
             return not any(status.lag_records for status in slot_statuses(shop, flows or FLOWS))
 
         try:
-            # The outputs of one flow are the inputs of the next.
-            for _ in range(3):
-                wait_until(drained, "the flows to catch up", every_s=0.1)
-                time.sleep(0.1)
+            # FLOWS has each flow after those whose outputs it reads: once no lag is none at all.
+            wait_until(drained, "the flows to catch up", every_s=0.1)
         finally:
             shop.log.close()
 
@@ -123,7 +121,7 @@ class Place:
 
 
 class Running:
-    """A process with its standard error in a file."""
+    """A process with its standard error in a file, at the head of a process group."""
 
     def __init__(
         self,
@@ -135,7 +133,12 @@ class Running:
         self._errors = errors
         with open(errors, "wb") as out:
             self.process = subprocess.Popen(
-                command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stderr=out
+                command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stderr=out,
+                start_new_session=True,
             )
 
     @property
@@ -153,20 +156,20 @@ class Running:
         file = Path(f"/proc/{pid}/task/{pid}/children")
         return [int(child) for child in file.read_text().split()] if file.exists() else []
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit code after a signal."""
-        self.process.send_signal(number)
-        return self.wait()
+    def stop(self) -> int:
+        """Its exit code after SIGTERM."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_S)
 
-    def wait(self) -> int:
+    def press_ctrl_c(self) -> int:
+        """Its exit code after what a terminal sends: SIGINT to it and all it started."""
+        os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         """Ends it and what it started, as far as they still run."""
-        for pid in [self.process.pid, *self.children()]:
-            if self.process.poll() is None or pid != self.process.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

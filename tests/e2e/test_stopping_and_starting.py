@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+from datetime import UTC, datetime
 
-from places import EVENTS, Place, alive, wait_until
+from places import CONFIG, EVENTS, Place, alive, wait_until
 
 from services.status.peek import Record, peek_records
 
@@ -30,19 +31,19 @@ def forget_what_was_read(place: Place) -> None:
     shop.log.close()
 
 
-def test_sigterm_and_sigint_drain_and_the_next_start_replays_nothing(place: Place) -> None:
+def test_sigterm_and_ctrl_c_drain_and_the_next_start_replays_nothing(place: Place) -> None:
     service = place.up()
     assert place.tidegate(*EVENTS).returncode == 0
     place.wait_until_drained()
     published = outputs(place)
     assert published["sessions"]
-    assert service.stop(signal.SIGTERM) == 0
+    assert service.stop() == 0
     assert service.stderr.endswith("stopped cleanly\n")
     assert outputs(place) == published
 
     forget_what_was_read(place)
     again = place.up()
-    assert again.stop(signal.SIGINT) == 0
+    assert again.press_ctrl_c() == 0
     assert again.stderr.endswith("stopped cleanly\n")
     assert not any(outputs(place).values())
     assert not any(status.lag_records for status in place.statuses())
@@ -80,4 +81,20 @@ def test_a_foreign_folder_called_services_and_a_proxy_do_not_matter(place: Place
     trap.mkdir()
     (trap / "__init__.py").write_text("raise SystemExit('not ours')")
     service = place.up(http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
+    assert service.stop() == 0
+
+
+def test_time_passes_without_traffic_and_a_session_closes_by_itself(place: Place) -> None:
+    place.config_file.write_text(
+        CONFIG.replace('heartbeat_after = "1d"', 'heartbeat_after = "100ms"')
+        + '[event_time]\ngap = "500ms"\nbound = "100ms"\n'
+    )
+    event = {"event_id": "e", "event_type": "page_view", "user_id": "u"}
+    event["event_timestamp"] = datetime.now(UTC).isoformat()
+    done = place.tidegate("publish", "clickstream", "-", stdin=json.dumps(event).encode())
+    assert done.returncode == 0, done.stderr
+    service = place.up()
+    shop = place.open()
+    wait_until(lambda: bool(shop.log.topics()["sessions"].records), "the session to close", 0.1)
+    shop.log.close()
     assert service.stop() == 0

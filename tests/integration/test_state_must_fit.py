@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from flow_bench import Bench
+from pyarrow import parquet
 
+from dataflows.connectors.lake import lake_files
 from dataflows.connectors.log import LogError
 from dataflows.runtime import slot as slots
 from dataflows.runtime.config import load_config
@@ -282,3 +284,32 @@ def clicks_at(moment: datetime, visit: str) -> list[bytes | None]:
         ).encode()
         for number in range(10)
     ]
+
+
+def test_a_lake_that_is_gone_is_noticed_and_a_reset_loads_it_again(bench: Make) -> None:
+    first = bench()
+    first.publish("events.clickstream", [_visit(number) for number in range(3)])
+    first.run("load", topic="events.clickstream")
+    shutil.rmtree(first.shop.config.lake_path)
+    first.publish("events.clickstream", [_visit(3)])
+    with pytest.raises(Refused, match=r"holds its records up to offset 0 only.*reset load"):
+        first.run("load", topic="events.clickstream")
+    (slot,) = [s for s in first.shop.slots("load") if s.name == "load.events.clickstream.0"]
+    reset_recovery(slot.directory)
+    first.run("load", topic="events.clickstream")
+    rows = sum(
+        parquet.read_metadata(file).num_rows
+        for file in lake_files(first.shop.config.lake_path, "clickstream")
+    )
+    assert rows == 4
+
+
+def _visit(number: int) -> bytes:
+    return json.dumps(
+        {
+            "event_id": str(number),
+            "event_type": "page_view",
+            "event_timestamp": 1_780_000_000_000,
+            "user_id": "u",
+        }
+    ).encode()
