@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -19,6 +21,14 @@ class Health:
 
     live: Callable[[], tuple[bool, str]]
     ready: Callable[[], tuple[bool, str]]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a probe that hung up is no news
+            super().handle_error(request, client_address)
 
 
 def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> int:
@@ -49,11 +59,10 @@ def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> 
             """Probes are not worth a line each."""
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = _Server((host, port), Handler)
     except OSError as error:
         raise TidegateError(
             f"port {host}:{port}: {error.strerror}; stop what listens there or set [service] port"
         ) from error
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return int(server.server_address[1])
