@@ -8,6 +8,7 @@ to be reprocessed once event time has gone on a while without another late event
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +18,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import Headers, Output, Records
+from dataflows.connectors.records import END_OF_TIME_US, Headers, Output, Records
 from dataflows.contracts import Contract
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.eventtime.lateness import Lateness, classify
@@ -40,6 +41,7 @@ from dataflows.runtime.source import read
 from dataflows.runtime.state import keep_state
 
 BEFORE_TIME_US = -(2**62)
+_DECIMAL = re.compile(rb"-?[0-9]{1,19}")
 DAY_US = 86_400_000_000
 
 
@@ -186,8 +188,11 @@ class LateBuffer:
 
 
 def _number(headers: Headers, name: str) -> int | None:
-    """The value of ingest's header, which comes after whatever the client sent."""
-    return next((int(value) for known, value in reversed(headers) if known == name), None)
+    """The value of ingest's header, which comes after whatever the client sent; None if it is no
+    number that ingest would write."""
+    value = next((value for known, value in reversed(headers) if known == name), b"")
+    number = int(value) if _DECIMAL.fullmatch(value) else None
+    return number if number is not None and abs(number) <= END_OF_TIME_US else None
 
 
 def as_ingested(records: Records, source: str) -> Records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -40,10 +41,12 @@ class Lease:
             self._file.write(str(os.getpid()))
             self._file.flush()
         except OSError as error:
-            raise TidegateError(
+            unwritable = TidegateError(
                 f"{directory}: cannot be written ({error.strerror}); make room, unlock it, or set "
                 "data_dir to a directory you own"
-            ) from error
+            )
+            unwritable.may_pass = error.errno == errno.ENOSPC
+            raise unwritable from error
 
     def _lock(self, directory: Path, what: str, wait: Duration) -> None:
         give_up = time.monotonic() + wait.seconds

@@ -9,12 +9,14 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 import msgspec
 
 from dataflows.connectors.records import Headers
 from dataflows.errors import TidegateError
+
+LAST_INSTANT_US = 253_402_300_799_999_999  # of the year 9999
 
 
 class Line(NamedTuple):
@@ -33,7 +35,7 @@ class _Header(msgspec.Struct):
 
 
 class _Record(msgspec.Struct):
-    arrival_us: int
+    arrival_us: Annotated[int, msgspec.Meta(ge=0, le=LAST_INSTANT_US)]
     key: str | None = None
     key_base64: str | None = None
     value: str | None = None

@@ -174,6 +174,40 @@ def test_broken_lines_become_dead_letters_byte_for_byte(
         assert reasons[:2] == ["not_json", "not_utf8"]
 
 
+BAD_RECORDS = [
+    '{"value": "no arrival"}',
+    '{"arrival_us": 1.5}',
+    '{"arrival_us": -1}',
+    '{"arrival_us": 1000000000000000000000000000000}',
+    '{"arrival_us": 1, "value_base64": "@@"}',
+    '{"arrival_us": 1, "headers": ["late"]}',
+    '{"arrival_us": 1, "value": "\\ud800"}',
+    "[1]",
+]
+
+
+@pytest.mark.parametrize("record", BAD_RECORDS)
+def test_a_line_that_is_no_record_is_named(record: str, tidegate: CommandLine) -> None:
+    (tidegate.directory / "in.jsonl").write_text('{"arrival_us": 1}\n' + record + "\n")
+    refused = tidegate("replay", "ingest", "--records", "--in", "in.jsonl", "--out", "out")
+    assert refused.code == 78
+    assert refused.err.startswith("tidegate: in.jsonl:2: is no record (")
+
+
+@pytest.mark.parametrize("told", ["soon", "9" * 30, ""])
+def test_a_late_record_whose_watermark_cannot_be_read_is_still_buffered(
+    told: str, tidegate: CommandLine
+) -> None:
+    value = json.dumps({**event("u", 0), "event_id": "e"})
+    header = {"name": "late-watermark", "value": told}
+    record = {"arrival_us": 2**50, "value": value, "headers": [header]}
+    file = written(tidegate.directory / "in.jsonl", [record])
+    done = tidegate("replay", "late", "--records", "--in", file, "--out", "out")
+    assert done.code == 0, done.err
+    (buffered,) = rows(tidegate.directory / "out", "buffered.clickstream")
+    assert buffered["event_id"] == "e"
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

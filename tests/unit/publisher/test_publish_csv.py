@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from publishing import Published, contract, publish, publish_text
 
@@ -52,6 +52,10 @@ def _orders(rows: str, **options: Any) -> Published:
 def test_what_the_csv_module_writes_arrives(
     cells: list[tuple[str, str]], separator: str, line_end: str, quoting: int
 ) -> None:
+    # The module leaves a carriage return bare where it is no part of its line end, and so writes
+    # what nobody can read back.
+    bare = quoting == csv.QUOTE_MINIMAL and "\r" not in line_end
+    assume(not (bare and any("\r" in text for pair in cells for text in pair)))
     rows = [
         [f"e{number}", "t1", "opened", "2026-01-01T00:00:00Z", "u1", *texts]
         for number, texts in enumerate(cells)
