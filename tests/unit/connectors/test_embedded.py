@@ -61,7 +61,7 @@ class TestAddress:
     @pytest.mark.parametrize(
         ("url", "hint"),
         [
-            ("kafka://localhost:9092", "Kafka is not available in this version"),
+            ("kafka://localhost", "names no brokers; use kafka://host:port"),
             ("sqlite:///", "use sqlite:///<path>"),
             ("sqlite://log.db", "use sqlite:///<path>"),
             ("log.db", "use sqlite:///<path>"),
