@@ -59,9 +59,7 @@ def missing(own: bool = False) -> str | None:
         return None
     for tool in ("java", "mvn"):
         if shutil.which(tool) is None:
-            return (
-                f"needs {tool} to run a Kafka ({GIVEN}=host:port names one for the contract suite)"
-            )
+            return f"needs {tool} to run a Kafka; {GIVEN}=host:port names one for the contracts"
     return None
 
 

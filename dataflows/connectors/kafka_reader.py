@@ -137,4 +137,4 @@ def _headers(messages: list[Message]) -> list[Headers] | None:
     found = list(map(Message.headers, messages))
     if found.count(None) == len(found):
         return None
-    return [tuple(headers) if headers else () for headers in found]  # type: ignore[arg-type, misc]
+    return [tuple(headers) if headers else () for headers in found]  # type: ignore[arg-type]

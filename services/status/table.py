@@ -49,10 +49,6 @@ def print_topics(held: Mapping[str, TopicInfo]) -> None:
     for name in ("partitions", "records", "bytes"):
         table.add_column(name, justify="right")
     for name, info in sorted(held.items()):
-        table.add_row(
-            name,
-            str(info.partitions),
-            f"{info.records:,}",
-            "" if info.bytes is None else f"{info.bytes:,}",
-        )
+        size = "" if info.bytes is None else f"{info.bytes:,}"
+        table.add_row(name, str(info.partitions), f"{info.records:,}", size)
     _print(table)

@@ -47,7 +47,9 @@ class KafkaBackend(Backend):
 
     def remove(self, log: Log, now_us: int, keep: Mapping[str, float]) -> None:
         log.apply_retention(now_us, keep)  # must do no harm
-        servers = {"bootstrap.servers": self.url.removeprefix("kafka://")}
+        servers: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.url.removeprefix("kafka://")
+        }
         consumer = Consumer(servers | {"group.id": "retention"})
         cuts = [
             TopicPartition(topic, partition, int(now_us / 1e3 - seconds * 1e3))
