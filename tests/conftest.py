@@ -36,6 +36,16 @@ def kafka_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker.kill()
 
 
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[kafka_broker.Broker]:
+    """A Kafka with no topics: those of a shop have the names they have."""
+    if why := kafka_broker.missing(own=True):
+        kafka_broker.give_up(why)
+    started = kafka_broker.Broker(tmp_path / "kafka")
+    yield started
+    started.kill()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=100, help="kills of the long series (faults)")
     parser.addoption("--seed", type=int, default=1, help="its first seed")

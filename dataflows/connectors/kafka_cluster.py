@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 PATIENCE_S = 25.0  # after so long without an answer a person is told
 CALL_S = 5.0
+LOG_EVERY_S = 30.0
 MAX_RECORD_BYTES = 16 * 2**20
 
 SETTINGS = frozenset(
@@ -106,6 +107,24 @@ _PASSING = {
 }
 
 logger = logging.getLogger(__name__)
+
+
+class _Sparing(logging.Filter):
+    """librdkafka says the same at every attempt to reconnect; a person is told now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        what, now = record.getMessage().partition(" ")[0], time.monotonic()
+        if what == "GETPID" or now - self._said_at.get(what, -LOG_EVERY_S) < LOG_EVERY_S:
+            return False  # GETPID: waiting for an older transaction to end, which is normal
+        self._said_at[what] = now
+        return True
+
+
+logger.addFilter(_Sparing())
 
 
 class Cluster:

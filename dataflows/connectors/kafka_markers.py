@@ -45,7 +45,7 @@ def until_ends(consumer: Consumer, ends: Mapping[Place, int]) -> Iterator[list[M
         if time.monotonic() > give_up:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         messages = []
-        for message in consumer.consume(1_000, timeout=0.05):
+        for message in consumer.consume(1_000, timeout=0.005):
             error = message.error()
             if error is None:
                 messages.append(message)
