@@ -44,11 +44,13 @@ class HeartbeatWriter:
         place = (topic, partition)
         _, high = self._log.offsets(topic, partition)
         known = self._idle_since.get(place)
-        if high != marker.next_offset or known is None or known[0] != high:
-            self._idle_since[place] = (high, now, marker.watermark_us + self._bound_us)
+        caught_up = high == marker.next_offset
+        if known is None or known[0] != high:
+            if caught_up:
+                self._idle_since[place] = (high, now, marker.watermark_us + self._bound_us)
             return
         _, since, reached_us = known
-        if now - since < self._after_s or reached_us >= END_OF_TIME_US // 2:
+        if not caught_up or now - since < self._after_s or reached_us >= END_OF_TIME_US // 2:
             return
         time_us = reached_us + round((now - since) * 1e6)
         self._log.append([heartbeat(topic, partition, time_us)])

@@ -39,7 +39,7 @@ class Worker:
         self._command, self._log_file, self._settings = command, log_file, settings
         self._process: subprocess.Popen[bytes] | None = None
         self._crashes: deque[float] = deque()
-        self._start_at = 0.0
+        self._start_at, self._said_from = 0.0, 0
         self.restarts = 0
 
     @property
@@ -49,6 +49,7 @@ class Worker:
     def start_when_due(self) -> None:
         if self._process is None and time.monotonic() >= self._start_at:
             with open(self._log_file, "ab") as log:
+                self._said_from = log.tell()
                 self._process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.PIPE,  # its end tells the worker that we are gone
@@ -92,9 +93,12 @@ class Worker:
         return backoff
 
     def last_line(self) -> str:
+        """The last thing that the process said."""
         if not shutil.disk_usage(self._log_file.parent).free:
             return "the disk is full; make room"
-        lines = self._log_file.read_text("utf-8", "replace").strip().splitlines()
+        with open(self._log_file, encoding="utf-8", errors="replace") as log:
+            log.seek(self._said_from)
+            lines = log.read().strip().splitlines()
         return lines[-1].removeprefix("tidegate: ") if lines else "it said nothing"
 
     def stop(self) -> None:

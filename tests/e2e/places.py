@@ -17,7 +17,7 @@ from dataflows.flows.topology import FLOWS
 from dataflows.runtime.config import load_config
 from services.status.slots import SlotStatus, slot_statuses
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 COMMAND = (sys.executable, "-P", "-m", "services.cli")
 
 EVENTS = ("simulate", "--events", "3000", "--days", "3", "--customers", "30")

@@ -106,11 +106,11 @@ def test_a_log_that_cannot_be_used_is_named_and_left_as_it_is(
 
 
 @contextmanager
-def mounted(kind: str, options: str, where: Path) -> Iterator[None]:
+def mounted(where: Path, *options: str) -> Iterator[None]:
     """A file system of the test's own, which takes root to mount."""
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("needs root, to mount a file system of its own")
-    made = subprocess.run(["mount", *kind.split(), "-o", options, str(where)], capture_output=True)
+    made = subprocess.run(["mount", *options, str(where)], capture_output=True)
     if made.returncode:
         pytest.skip(f"needs to mount a file system of its own: {made.stderr.decode().strip()}")
     try:
@@ -124,7 +124,7 @@ def test_a_full_disk_stops_the_service_and_with_room_again_it_goes_on(place: Pla
     place.config_file.write_text(
         place.config_file.read_text().partition("[service]")[0] + LOOPS_SOON
     )
-    with mounted("-t tmpfs tmpfs", "size=40m", place.data):
+    with mounted(place.data, "-t", "tmpfs", "-o", "size=40m", "tmpfs"):
         assert place.tidegate(*EVENTS).returncode == 0
         filler = place.data / "filler"
         fill(filler, leave=2 << 20)
@@ -155,7 +155,7 @@ def fill(file: Path, leave: int) -> None:
 
 
 def test_a_data_directory_that_cannot_be_written_is_refused(filled: Place) -> None:
-    with mounted("--bind " + str(filled.data), "bind", filled.data):
+    with mounted(filled.data, "--bind", str(filled.data)):
         remounted = ["mount", "-o", "remount,ro,bind", str(filled.data)]
         subprocess.run(remounted, check=True, capture_output=True)
         for command in (("up",), EVENTS, ("reset", "ingest", "--yes")):

@@ -26,7 +26,7 @@ from services.status.slots import slot_statuses
 
 Make = Callable[..., Bench]
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
-NOBODY_LATE = {"partitions": {"clickstream": 1}}
+ONE_PARTITION = {"partitions": {"clickstream": 1}}
 
 
 def visits(first: int, count: int) -> list[bytes | None]:
@@ -56,7 +56,7 @@ def expected(count: int) -> list[str]:
 @pytest.fixture
 def open_bench(bench: Make) -> Make:
     """A bench with one partition, so that order is simple; again on the same directory, too."""
-    return lambda **overrides: bench(**NOBODY_LATE, **overrides)
+    return lambda **overrides: bench(**ONE_PARTITION, **overrides)
 
 
 @pytest.fixture
