@@ -13,7 +13,7 @@ from log_backends import Backend, KafkaBackend
 
 from dataflows.connectors.log import Log, open_log
 
-BACKENDS = ("embedded", "kafka")
+BACKENDS = ("embedded", pytest.param("kafka", marks=pytest.mark.kafka))
 
 
 @pytest.fixture(params=BACKENDS)

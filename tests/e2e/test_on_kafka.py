@@ -13,6 +13,8 @@ from confluent_kafka.admin import AdminClient
 from kafka_broker import Broker
 from places import CONFIG, Place
 
+pytestmark = pytest.mark.kafka
+
 
 @pytest.fixture
 def place(tmp_path: Path, broker: Broker) -> Iterator[Place]:

@@ -29,6 +29,8 @@ from services.simulator.simulate import simulate
 from services.status.peek import peek_records
 from services.status.slots import slot_statuses
 
+pytestmark = pytest.mark.kafka
+
 REFERENCE = ("product_catalog", "customer_profiles")  # enrichment looks at them at its own time
 COMPARED = (
     *("events.clickstream", "late.clickstream", "events.transactions", "buffered.clickstream"),
