@@ -11,6 +11,8 @@ import pytest
 from command_line import CommandLine, commands
 from places import COMMAND, Place
 
+from dataflows.runtime.exits import Exit
+
 COMMANDS = dict(commands())
 WITH_JSON = {
     words
@@ -44,6 +46,11 @@ def test_help_shows_how_a_command_is_used(words: tuple[str, ...], tidegate: Comm
     text = re.sub(r"\s+", " ", shown.out)
     wanted = ("tidegate up",) if not words else ("Example", " ".join(("tidegate", *words)))
     assert all(part in text for part in wanted)
+
+
+def test_help_tells_every_exit_code(tidegate: CommandLine) -> None:
+    told = tidegate("--help").out.partition("Exit codes:")[2]
+    assert {int(number) for number in re.findall(r"\b\d+\b", told)} == set(Exit)
 
 
 def test_completion_offers_commands_and_options(tmp_path: Path) -> None:
@@ -160,6 +167,19 @@ def test_wrong_usage_is_told_in_one_line(line: str, tidegate: CommandLine) -> No
     assert told.startswith("tidegate: ")
     assert hint in told
     assert refused.out == ""
+
+
+@pytest.mark.parametrize(("trouble", "code"), [(ValueError, 70), (KeyboardInterrupt, 130)])
+def test_what_nobody_foresaw_is_told_apart_from_a_no(
+    trouble: type[BaseException], code: int, tidegate: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> str:
+        raise trouble(name)
+
+    monkeypatch.setattr("importlib.metadata.version", fail)
+    ended = tidegate("version")
+    assert ended.code == code
+    assert ("Traceback" in ended.err) == (trouble is ValueError)
 
 
 def test_an_unknown_setting_is_refused_with_its_place(tidegate: CommandLine) -> None:

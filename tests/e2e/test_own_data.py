@@ -228,6 +228,10 @@ def test_a_malformed_file_is_told_by_line_and_column_and_the_rest_is_published(
     for line, column in wrong.items():
         assert f"{name}:{line}:{column}: " in done.out
     assert f"{len(wrong)} line" in done.out
+    checked = tidegate("publish", source, name, *options, "--dry-run", "--json")
+    assert checked.code == 65
+    bad = [(found["line"], found["column"]) for found in json.loads(checked.out)["bad_lines"]]
+    assert bad == list(wrong.items())
     held = json.loads(tidegate("topics", "--json").out)[f"raw.{source}"]["records"]
     assert held >= accepted
 

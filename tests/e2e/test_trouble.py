@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from places import EVENTS, Place
+from places import CONFIG, EVENTS, Place
 
 from dataflows.connectors.lake import lake_files
 from services.status.peek import peek_records
@@ -216,6 +217,15 @@ def test_a_worker_that_keeps_dying_ends_the_service_naming_worker_and_log(place:
     line = refusal(place, "up", code=70)
     assert "worker light crashed 3 times in 60 s, last with exit code 70" in line
     assert str(Path("data") / "logs" / "light.log") in line
+
+
+def test_a_port_that_is_taken_is_named(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        place.config_file.write_text(CONFIG.replace("port = 0", f"port = {port}"))
+        line = refusal(place, "up")
+    assert f"port 127.0.0.1:{port}" in line
+    assert "[service] port" in line
 
 
 def test_a_rule_that_cannot_be_used_is_refused_at_once(place: Place) -> None:
