@@ -5,7 +5,7 @@ ARGS ?=
 COMPILE := --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint types faults bench lock clean
+.PHONY: help setup demo test unit lint types faults kafka bench lock clean
 
 help:    ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
@@ -22,6 +22,8 @@ types: .venv/dev.ready ## the type checker on the whole tree
 	$(BIN)/mypy
 faults: .venv/dev.ready ## the long kill series: make faults ARGS='--kills 200 --seed 7'
 	$(BIN)/python -m pytest tests/faults -m 'faults or not faults' $(ARGS)
+kafka: .venv/dev.ready ## the tests against a real Kafka broker (needs java 17 and mvn)
+	$(BIN)/python -m pytest -m kafka $(ARGS)
 bench: .venv/dev.ready ## the figures README claims
 	$(BIN)/python -m benchmarks $(ARGS)
 lock: .venv/dev.ready ## refresh locks/ from pyproject.toml

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import kafka_broker
 import pytest
 
 HOUSE = Path(__file__).resolve().parents[1]
@@ -19,6 +21,29 @@ def shared_data() -> Path:
     if not directory.is_dir():
         pytest.skip(f"needs the real inputs in {directory.parent.name}/data beside the checkout")
     return directory
+
+
+@pytest.fixture(scope="session")
+def kafka_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Kafka, with whatever topics other tests have made."""
+    if why := kafka_broker.missing():
+        kafka_broker.give_up(why)
+    if given := os.environ.get(kafka_broker.GIVEN):
+        yield f"kafka://{given}"
+        return
+    broker = kafka_broker.Broker(tmp_path_factory.mktemp("kafka"))
+    yield broker.url
+    broker.kill()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[kafka_broker.Broker]:
+    """A Kafka with no topics: those of a shop have the names they have."""
+    if why := kafka_broker.missing(own=True):
+        kafka_broker.give_up(why)
+    started = kafka_broker.Broker(tmp_path / "kafka")
+    yield started
+    started.kill()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

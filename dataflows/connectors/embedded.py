@@ -42,6 +42,8 @@ class EmbeddedLog:
         LogError: the file cannot be used; says why and what to do.
     """
 
+    contiguous = True
+
     def __init__(self, path: str | Path, clock: Callable[[], int] = clock_us):
         self.path = Path(path).expanduser().absolute()
         self._clock = clock
@@ -77,6 +79,9 @@ class EmbeddedLog:
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         with self._lock:
             return self._store.offsets(self._store.partition_id(topic, partition))
+
+    def unread(self, places: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        return {place: max(0, self.offsets(*place)[1] - start) for place, start in places.items()}
 
     def reader(self, topic: str, partition: int, offset: int) -> EmbeddedReader:
         return self._with_own_store(lambda store: EmbeddedReader(store, topic, partition, offset))

@@ -19,6 +19,7 @@ from dataflows.connectors.records import Output, Records
 from dataflows.errors import TidegateError
 
 SQLITE_SCHEME = "sqlite:///"
+KAFKA_SCHEME = "kafka://"
 
 
 class LogError(TidegateError):
@@ -58,6 +59,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `next_offset` is the next input offset whose outputs are not yet there and never goes back;
     `first_offset` is where the slot began to read. `watermark_us` and `arrival_us` are those of
     the last record covered. `counts` holds input records by arrival day (ISO date) and fate.
+    `skipped` counts the offsets from `first_offset` to `next_offset` that hold no record.
     Fields added later need a default, so that old markers stay readable.
     """
 
@@ -67,14 +69,16 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     watermark_us: int = -(2**62)
     arrival_us: int = 0
     counts: dict[str, dict[str, int]] = {}
+    skipped: int = 0
 
 
 class TopicInfo(NamedTuple):
-    """What a topic holds now; `bytes` is what its records take up in the log."""
+    """What a topic holds now; `bytes` is what its records take up in the log, None if it does not
+    tell. Where offsets have holes, `records` counts them, too."""
 
     partitions: int
     records: int
-    bytes: int
+    bytes: int | None
 
 
 class Reader(Protocol):
@@ -137,6 +141,10 @@ class Writer(Protocol):
 class Log(Protocol):
     """Topics of a log. Safe to share between threads; every process opens its own."""
 
+    contiguous: bool
+    """Whether every offset from low to high holds a record. Otherwise some hold none (Kafka keeps
+    the ends of transactions there), and a partition's last records may lie before its end."""
+
     def create_topics(self, partitions: Mapping[str, int]) -> None:
         """Makes the topics that are missing, with so many partitions each.
 
@@ -151,6 +159,16 @@ class Log(Protocol):
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """(low, high): the first offset still there, and the one after the last.
+
+        Raises:
+            UnknownTopic: no such topic or partition.
+        """
+        ...
+
+    def unread(self, places: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """How many records there are from an offset of each (topic, partition) to its end.
+
+        0 is exact; a larger number may count offsets that hold no record.
 
         Raises:
             UnknownTopic: no such topic or partition.
@@ -199,18 +217,23 @@ class Log(Protocol):
         ...
 
 
-def open_log(url: str) -> Log:
-    """The log at `url`: `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`.
+def open_log(url: str, kafka: Mapping[str, str] | None = None) -> Log:
+    """The log at `url`: `sqlite:///relative/path.db`, `sqlite:////absolute/path.db` or
+    `kafka://host:port[,host:port...]`.
 
-    An embedded log is made if it is not there.
+    An embedded log is made if it is not there. `kafka` are settings of the Kafka client.
 
     Raises:
         LogError: the URL names no log this version knows, or the log cannot be opened.
     """
-    from dataflows.connectors.embedded import EmbeddedLog
-
     if url.startswith(SQLITE_SCHEME) and len(url) > len(SQLITE_SCHEME):
+        from dataflows.connectors.embedded import EmbeddedLog
+
         return EmbeddedLog(url.removeprefix(SQLITE_SCHEME))
-    if url.startswith("kafka://"):
-        raise LogError(f"{url}: Kafka is not available in this version; use sqlite:///<path>")
-    raise LogError(f"{url!r} is not the address of a log; use sqlite:///<path>")
+    if url.startswith(KAFKA_SCHEME):
+        from dataflows.connectors.kafka import KafkaLog
+
+        return KafkaLog(url, kafka)
+    raise LogError(
+        f"{url!r} is not the address of a log; use sqlite:///<path> or kafka://<host>:<port>"
+    )

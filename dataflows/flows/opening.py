@@ -28,7 +28,7 @@ def open_shop(config: Config) -> Shop:
                 f"{config.data_path}: cannot be made ({error.strerror}); set data_dir to a "
                 "directory you may write"
             ) from error
-    shop = Shop(config, open_log(config.bus_url))
+    shop = Shop(config, open_log(config.bus_url, config.kafka))
     shop.log.create_topics(shop.topology.topics)
     return shop
 

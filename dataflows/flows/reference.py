@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 READ_RECORDS = 10_000
+FIRST_READ_S = 5.0
 
 
 class ProductFacts(msgspec.Struct, omit_defaults=True, gc=False):
@@ -64,7 +65,9 @@ class Versions:
     """All versions of each key of one topic, by event time."""
 
     def __init__(self, log: Log, topic: str, partitions: int, key: str, version: type, facts: type):
-        self._readers = [log.reader(topic, p, log.offsets(topic, p)[0]) for p in range(partitions)]
+        ends = [log.offsets(topic, partition) for partition in range(partitions)]
+        self._readers = [log.reader(topic, p, low) for p, (low, _) in enumerate(ends)]
+        self._ends = [high for _, high in ends]
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(version)
         self._decode = decoder.decode
         self._key, self._facts = key, facts
@@ -74,9 +77,16 @@ class Versions:
     def refresh(self) -> None:
         """Takes in what has arrived since the last time."""
         with self._lock:
-            for reader in self._readers:
-                while len(records := reader.read(READ_RECORDS)):
+            for place, reader in enumerate(self._readers):
+                # What was there at the start is waited for; what comes later is seen as it comes.
+                give_up = time.monotonic() + FIRST_READ_S
+                while len(records := reader.read(READ_RECORDS)) or (
+                    reader.position < self._ends[place] and time.monotonic() < give_up
+                ):
                     self._add([self._decode(value) for value in records.values if value])
+                    if not len(records):
+                        time.sleep(0.001)
+                self._ends[place] = 0
 
     def _add(self, versions: Sequence[Any]) -> None:
         times, _ = parse_timestamps([v.event_timestamp for v in versions])

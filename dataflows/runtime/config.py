@@ -100,6 +100,7 @@ class Config(Section, frozen=True):
     schemas: str = str(HOUSE / "schemas")
     rules: str = str(HOUSE / "rules")
     partitions: dict[str, Positive] = {}
+    kafka: dict[str, str] = {}
     event_time: EventTime = EventTime()
     slots: Slots = Slots()
     lake: Lake = Lake()
@@ -182,6 +183,8 @@ def _environment_keys(name: str) -> list[str]:
     for field in msgspec.structs.fields(Config):
         if key == field.name:
             return [key]
+        if field.name == "kafka" and key.startswith("kafka_"):
+            return ["kafka", key.removeprefix("kafka_").replace("_", ".")]
         if isinstance(field.default, Section) and key.startswith(f"{field.name}_"):
             return [field.name, key.removeprefix(f"{field.name}_")]
     raise ConfigError(f"environment: {name} names no setting; docs/reference/config.md lists them")

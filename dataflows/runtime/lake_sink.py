@@ -106,7 +106,7 @@ class _LakePart(StatefulSinkPartition[Tabulated, None]):
         start = int(np.searchsorted(processed.offsets, published_to))
         if start == len(processed.offsets):
             return
-        self._marker = advance(self._marker, processed, start)
+        self._marker = advance(self._marker, processed, start, self._slot.log.contiguous)
         fresh = [output.caused_from(published_to) for output in processed.outputs]
         self._writer.commit([output for output in fresh if len(output)], self._marker)
         self._slot.stats.committed(self._marker, processed.arrival_us[start:])

@@ -122,8 +122,9 @@ class SlotCollector(Collector):
         yield STATE_BYTES, slot, stats.state_bytes
         yield SNAPSHOT_SECONDS, slot, stats.snapshot_seconds
         marker = stats.marker
-        low, high = self._log.offsets(stats.topic, stats.partition)
-        lag = high - (marker.next_offset if marker else low)
+        low, _ = self._log.offsets(stats.topic, stats.partition)
+        place = (stats.topic, stats.partition)
+        lag = self._log.unread({place: marker.next_offset if marker else low})[place]
         yield LAG, slot, lag
         if marker is None:
             return
@@ -132,7 +133,7 @@ class SlotCollector(Collector):
         yield WATERMARK_DELAY, slot, (now_us - marker.watermark_us) / 1e6
         totals = Reconciliation.of(marker.counts.values())
         heartbeats = totals["heartbeat"]
-        span = marker.next_offset - marker.first_offset
+        span = marker.next_offset - marker.first_offset - marker.skipped
         yield RECONCILIATION, slot, span - heartbeats - totals.accounted
         for kind, count in totals.items():
             yield RECORDS, [*slot, kind], count

@@ -74,7 +74,7 @@ class _Publisher(StatefulSinkPartition[Processed, None]):
         outputs = [
             fresh for output in processed.outputs if len(fresh := output.caused_from(published_to))
         ]
-        self._marker = advance(self._marker, processed, start)
+        self._marker = advance(self._marker, processed, start, self._slot.log.contiguous)
         self._writer.commit(outputs, self._marker)
         self._slot.stats.committed(self._marker, processed.arrival_us[start:])
 
@@ -85,11 +85,17 @@ class _Publisher(StatefulSinkPartition[Processed, None]):
         self._writer.close()
 
 
-def advance(marker: Marker | None, processed: Processed, start: int) -> Marker:
-    """The marker after the records of `processed` from position `start` on."""
+def advance(marker: Marker | None, processed: Processed, start: int, contiguous: bool) -> Marker:
+    """The marker after the records of `processed` from position `start` on.
+
+    In a `contiguous` log every offset counts as a record that must have a fate; in another one,
+    those that the reader passed over hold none.
+    """
     counts = count_by_day(processed.fates[start:], processed.arrival_us[start:])
     if marker is None:
-        marker = Marker(seq=0, first_offset=int(processed.offsets[start]), next_offset=0)
+        first = int(processed.offsets[start])
+        marker = Marker(seq=0, first_offset=first, next_offset=first)
+    span = int(processed.offsets[-1]) + 1 - marker.next_offset
     return Marker(
         seq=marker.seq + 1,
         first_offset=marker.first_offset,
@@ -97,4 +103,5 @@ def advance(marker: Marker | None, processed: Processed, start: int) -> Marker:
         watermark_us=processed.watermark_us,
         arrival_us=int(processed.arrival_us[-1]),
         counts=add_counts(marker.counts, counts),
+        skipped=0 if contiguous else marker.skipped + span - (len(processed.offsets) - start),
     )

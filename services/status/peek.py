@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -14,6 +15,7 @@ from dataflows.contracts.timestamps import format_timestamps
 from dataflows.errors import TidegateError
 
 READ_RECORDS = 1_000
+PATIENCE_S = 5.0  # for records that come late, or never: those of a transaction left open
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -48,9 +50,15 @@ def peek_records(
 
 def _read(log: Log, topic: str, partition: int, start: int, count: int) -> Iterator[Record]:
     reader = log.reader(topic, partition, start)
-    left = count
-    while left and len(records := reader.read(min(left, READ_RECORDS))):
+    left, end = count, log.offsets(topic, partition)[1]
+    give_up = time.monotonic() + PATIENCE_S
+    while left and reader.position < end and time.monotonic() < give_up:
+        records = reader.read(min(left, READ_RECORDS))
+        if not len(records):
+            time.sleep(0.001)
+            continue
         left -= len(records)
+        give_up = time.monotonic() + PATIENCE_S
         for row in range(len(records)):
             yield Record(
                 topic,

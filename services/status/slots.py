@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import starmap
 
 import msgspec
 
@@ -45,22 +46,31 @@ class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 def slot_statuses(shop: Shop, flows: Sequence[str] = FLOWS) -> list[SlotStatus]:
     """Every slot of the flows, started or not."""
-    markers = shop.log.markers()
-    return [
-        _status(shop, flow, topic, partition, markers.get(f"{flow}.{topic}.{partition}"))
-        for flow in flows
-        for topic, partition in shop.topology.slots(flow)
+    found = shop.log.markers()
+    slots = [(flow, *place) for flow in flows for place in shop.topology.slots(flow)]
+    markers = [
+        found.get(f"{flow}.{topic}.{partition}") or _before_the_first(shop, topic, partition)
+        for flow, topic, partition in slots
     ]
+    lags: list[int] = []
+    for flow in flows:  # a topic may have several readers
+        own = [(s[1:], m.next_offset) for s, m in zip(slots, markers, strict=True) if s[0] == flow]
+        left = shop.log.unread(dict(own))
+        lags += [left[place] for place, _ in own]
+    return list(starmap(_status, zip(slots, markers, lags, strict=True)))
 
 
-def _status(shop: Shop, flow: str, topic: str, partition: int, marker: Marker | None) -> SlotStatus:
-    low, high = shop.log.offsets(topic, partition)
-    marker = marker or Marker(seq=0, next_offset=low, first_offset=low)
+def _before_the_first(shop: Shop, topic: str, partition: int) -> Marker:
+    low, _ = shop.log.offsets(topic, partition)
+    return Marker(seq=0, next_offset=low, first_offset=low)
+
+
+def _status(slot: tuple[str, str, int], marker: Marker, lag: int) -> SlotStatus:
+    flow, topic, partition = slot
     fates: dict[str, int] = {}
     for day in marker.counts.values():
         fates = add_counts({"": fates}, {"": day})[""]
     kinds = Reconciliation.of([fates])
-    lag = high - marker.next_offset
     waited = time.time() - marker.arrival_us / 1e6 if lag and marker.arrival_us else 0.0
     return SlotStatus(
         flow=flow,
@@ -70,7 +80,7 @@ def _status(shop: Shop, flow: str, topic: str, partition: int, marker: Marker | 
         lag_records=lag,
         lag_seconds=round(max(waited, 0.0), 3),
         watermark=_instant(marker.watermark_us),
-        records_in=marker.next_offset - marker.first_offset - kinds["heartbeat"],
+        records_in=(marker.next_offset - marker.first_offset - marker.skipped - kinds["heartbeat"]),
         **{kind: kinds[kind] for kind in Reconciliation.KINDS},
         fates=fates,
     )

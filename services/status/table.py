@@ -49,7 +49,8 @@ def print_topics(held: Mapping[str, TopicInfo]) -> None:
     for name in ("partitions", "records", "bytes"):
         table.add_column(name, justify="right")
     for name, info in sorted(held.items()):
-        table.add_row(name, str(info.partitions), f"{info.records:,}", f"{info.bytes:,}")
+        size = "" if info.bytes is None else f"{info.bytes:,}"
+        table.add_row(name, str(info.partitions), f"{info.records:,}", size)
     _print(table)
     if not any(info.records for info in held.values()):
         print("No topic holds a record yet: `tidegate publish` or `tidegate simulate` feeds them.")

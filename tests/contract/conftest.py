@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log_backends import Backend
+from log_backends import Backend, KafkaBackend
 
 from dataflows.connectors.log import Log, open_log
 
-BACKENDS = ("embedded",)
+BACKENDS = ("embedded", pytest.param("kafka", marks=pytest.mark.kafka))
 
 
 @pytest.fixture(params=BACKENDS)
@@ -25,6 +25,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture
 def embedded_backend(tmp_path: Path) -> Backend:
     return Backend(f"sqlite:///{tmp_path / 'log.db'}")
+
+
+@pytest.fixture(scope="session")
+def kafka_backend(kafka_url: str) -> Backend:
+    return KafkaBackend(kafka_url)
 
 
 @pytest.fixture

@@ -78,12 +78,14 @@ class TestTopics:
         with pytest.raises(LogError, match="at least one"):
             log.create_topics({backend.name("none"): 0})
 
-    def test_topics_tell_partitions_records_and_bytes(self, log: Log, wide: str) -> None:
-        assert log.topics()[wide] == (3, 0, 0)
+    def test_topics_tell_partitions_records_and_bytes(
+        self, backend: Backend, log: Log, wide: str
+    ) -> None:
+        assert log.topics()[wide] == (3, 0, 0 if backend.tells_bytes else None)
         log.append([put(wide, *[b"x" * 100] * 10, partition=partition) for partition in range(3)])
         info = log.topics()[wide]
         assert (info.partitions, info.records) == (3, 30)
-        assert info.bytes > 0
+        assert info.bytes is None if not backend.tells_bytes else (info.bytes or 0) > 0
 
     def test_an_empty_partition_has_equal_offsets(self, log: Log, topic: str) -> None:
         low, high = log.offsets(topic, 0)
@@ -240,13 +242,15 @@ class TestReader:
 
 
 class TestRetention:
-    def test_removes_what_arrived_before(self, log: Log, wide: str, topic: str) -> None:
+    def test_removes_what_arrived_before(
+        self, backend: Backend, log: Log, wide: str, topic: str
+    ) -> None:
         old = [put(wide, b"old", partition=partition) for partition in range(3)]
         log.append([*old, put(topic, b"kept: its topic is not named")])
         time.sleep(0.01)
         log.append([put(wide, b"new", partition=partition) for partition in range(3)])
         cut_us = int(read_partition(log, wide, 0).arrival_us[-1])
-        log.apply_retention(cut_us + 3_600_000_000, {wide: 3_600})
+        backend.remove(log, cut_us + 3_600_000_000, {wide: 3_600})
         for partition in range(3):
             left = read_partition(log, wide, partition)
             assert left.values == [b"new"]
@@ -254,20 +258,20 @@ class TestRetention:
         assert len(values(log, topic)) == 1
         assert log.topics()[wide].records == 3
 
-    def test_keeps_counting_when_all_is_gone(self, log: Log, topic: str) -> None:
+    def test_keeps_counting_when_all_is_gone(self, backend: Backend, log: Log, topic: str) -> None:
         log.append([put(topic, *[b"x"] * 10)])
         _, high = log.offsets(topic, 0)
-        log.apply_retention(2**52, {topic: 0})
+        backend.remove(log, 2**52, {topic: 0})
         assert log.offsets(topic, 0) == (high, high)
         log.append([put(topic, b"y")])
         assert values(log, topic) == [b"y"]
         assert read_partition(log, topic).offsets[0] >= high
 
-    def test_names_the_gap_to_who_comes_late(self, log: Log, topic: str) -> None:
+    def test_names_the_gap_to_who_comes_late(self, backend: Backend, log: Log, topic: str) -> None:
         log.append([put(topic, b"a", b"b")])
         start, _ = log.offsets(topic, 0)
         waiting = log.reader(topic, 0, start)
-        log.apply_retention(2**52, {topic: 0})
+        backend.remove(log, 2**52, {topic: 0})
         log.append([put(topic, b"c")])
         low, high = log.offsets(topic, 0)
         with pytest.raises(OffsetOutOfRange, match=f"offsets {start}..{low - 1} were removed") as e:
@@ -395,6 +399,7 @@ class TestProcesses:
             process.kill()
             promised = max([promised, *map(int, process.stdout.read().split())])
             process.wait()
+            backend.settle(log, slot)
             marker = log.markers()[slot]
             assert marker.next_offset >= promised
             assert marker.counts == {"all": {"good": marker.next_offset}}
@@ -441,5 +446,5 @@ def test_a_log_that_is_opened_again_has_everything(
     again = open_log(backend.url)
     assert values(again, topic) == [b"a"]
     assert again.markers()[slot] == Marker(seq=1, next_offset=1)
-    assert again.topics()[topic].records == 1
+    assert again.topics()[topic].records == 1 + backend.offsets_a_commit
     again.close()

@@ -28,7 +28,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def __init__(self, backend: Backend, log: Log):
         super().__init__()
-        self.log = log
+        self.backend, self.log = backend, log
         self.topic, self.slot = backend.name("topic"), backend.name("slot")
         log.create_topics({self.topic: PARTITIONS})
         self.lists: list[list[Record]] = [[] for _ in range(PARTITIONS)]
@@ -111,7 +111,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def remove_everything(self) -> None:
-        self.log.apply_retention(2**52, {self.topic: 0})
+        self.backend.remove(self.log, 2**52, {self.topic: 0})
         self.removed = [len(records) for records in self.lists]
 
     @invariant()
@@ -136,7 +136,7 @@ def test_a_log_behaves_like_lists(backend: Backend, log: Log) -> None:
         Bound,
         settings=settings(
             deadline=None,
-            max_examples=60,
+            max_examples=backend.model_examples,
             stateful_step_count=25,
             suppress_health_check=[HealthCheck.too_slow],
         ),

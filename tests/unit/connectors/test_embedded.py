@@ -61,7 +61,7 @@ class TestAddress:
     @pytest.mark.parametrize(
         ("url", "hint"),
         [
-            ("kafka://localhost:9092", "Kafka is not available in this version"),
+            ("kafka://localhost", "names no brokers; use kafka://host:port"),
             ("sqlite:///", "use sqlite:///<path>"),
             ("sqlite://log.db", "use sqlite:///<path>"),
             ("log.db", "use sqlite:///<path>"),
@@ -128,7 +128,7 @@ class TestBatches:
         left = log.topics()["t"].bytes
         log.apply_retention(10**12, {"t": 0})
         assert log.topics()["t"] == (1, 0, 0)
-        assert left > 0
+        assert left
         log.close()
 
 

@@ -95,7 +95,7 @@ def settings() -> Iterator[tuple[str, str, object]]:
         if isinstance(field.default, Section):
             for inner in msgspec.structs.fields(type(field.default)):
                 yield field.name, inner.name, to_toml_value(inner.default)
-        elif field.name == "partitions":
+        elif field.name in ("partitions", "kafka"):  # tables of their own, empty by default
             continue
         else:
             own = field.name in ("schemas", "rules")  # by default those that come with Tidegate

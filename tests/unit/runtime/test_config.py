@@ -24,7 +24,7 @@ def keys_of(section: type[msgspec.Struct], prefix: str = "") -> set[str]:
 def keys_in(document: dict[str, object], prefix: str = "") -> set[str]:
     found: set[str] = set()
     for key, value in document.items():
-        if isinstance(value, dict) and key != "partitions":
+        if isinstance(value, dict) and key not in ("partitions", "kafka"):
             found |= keys_in(value, f"{key}.")
         else:
             found.add(prefix + key)
