@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from threading import get_ident
 
 from dataflows.errors import TidegateError
 
@@ -47,7 +48,7 @@ def load_key(directory: Path) -> bytes:
     """
     file = directory / "pii.key"
     if not file.exists():
-        draft = directory / f"pii.key.{os.getpid()}"
+        draft = directory / f"pii.key.{os.getpid()}.{get_ident()}"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as out:
             out.write(os.urandom(KEY_BYTES).hex())
