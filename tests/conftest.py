@@ -9,6 +9,8 @@ from pathlib import Path
 import kafka_broker
 import pytest
 
+from services.broker.broker import Broker
+
 HOUSE = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,22 +28,20 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def kafka_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Kafka, with whatever topics other tests have made."""
-    if why := kafka_broker.missing():
-        kafka_broker.give_up(why)
     if given := os.environ.get(kafka_broker.GIVEN):
         yield f"kafka://{given}"
         return
-    broker = kafka_broker.Broker(tmp_path_factory.mktemp("kafka"))
-    yield broker.url
-    broker.kill()
+    kafka_broker.require_kafka()
+    started = Broker(tmp_path_factory.mktemp("kafka"))
+    yield started.url
+    started.kill()
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[kafka_broker.Broker]:
+def broker(tmp_path: Path) -> Iterator[Broker]:
     """A Kafka with no topics: those of a shop have the names they have."""
-    if why := kafka_broker.missing(own=True):
-        kafka_broker.give_up(why)
-    started = kafka_broker.Broker(tmp_path / "kafka")
+    kafka_broker.require_kafka()
+    started = Broker(tmp_path / "kafka")
     yield started
     started.kill()
 

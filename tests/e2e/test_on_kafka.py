@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
-from kafka_broker import Broker
 from places import CONFIG, Place
+
+from services.broker.broker import Broker
 
 pytestmark = pytest.mark.kafka
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 from flow_bench import Bench
-from kafka_broker import Broker
 
 from dataflows.connectors.log import Log
 from dataflows.connectors.records import heartbeat_time
 from dataflows.flows.opening import open_shop
 from dataflows.runtime.config import load_config
+from services.broker.broker import Broker
 from services.simulator.driver import publish_chunks
 from services.simulator.settings import SimulationSettings
 from services.simulator.simulate import simulate
