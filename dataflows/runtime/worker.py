@@ -11,15 +11,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NoReturn
 
-import msgspec
 from bytewax.dataflow import Dataflow
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from dataflows.connectors.log import Log
 from dataflows.errors import TidegateError
+from dataflows.runtime.announcement import announce
 from dataflows.runtime.config import Config
 from dataflows.runtime.exits import Exit
 from dataflows.runtime.health import Health, serve
@@ -34,16 +33,6 @@ SWITCH_S = 0.0005  # Python's default would let a busy slot hold up the others f
 UNHURRIED = {"load"}  # flows whose lag nobody waits for: they give way when cores are short
 NICENESS = 10
 _ending = threading.Lock()
-
-
-class WorkerFile(msgspec.Struct, frozen=True):
-    """What a worker tells others about itself, in run/<name>.json."""
-
-    name: str
-    pid: int
-    port: int
-    flows: list[str]
-    started_us: int
 
 
 def run_worker(
@@ -76,7 +65,7 @@ def run_worker(
     while not all(slot.stats.running or slot.stop.is_set() for slot in hosted):
         time.sleep(POLL_S)  # one that is refused its lease must not pass for the one that has it
     try:
-        _announce(config.run_path, WorkerFile(name, os.getpid(), port, list(slots), _now_us()))
+        announce(config.run_path, name, os.getpid(), port, list(slots))
     except OSError as error:
         _end_process(error)
     for thread in threads:
@@ -110,13 +99,6 @@ def _exit_code(error: BaseException) -> Exit:
     return Exit.CRASHED
 
 
-def _announce(directory: Path, worker: WorkerFile) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    fresh = directory / f"{worker.name}.json.new"
-    fresh.write_bytes(msgspec.json.encode(worker))
-    fresh.rename(directory / f"{worker.name}.json")
-
-
 def _registry(log: Log, stats: Sequence[SlotStats]) -> CollectorRegistry:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -141,7 +123,3 @@ def _health(stats: Sequence[SlotStats]) -> Health:
 def _verdict(bad: Sequence[SlotStats], why: str) -> tuple[bool, str]:
     names = ", ".join(f"{s.flow}.{s.topic}.{s.partition}" for s in bad)
     return (False, f"{names}: {why}") if bad else (True, "ok")
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000

@@ -1,4 +1,4 @@
-"""status, topics, peek, doctor, version: looking without touching."""
+"""status, health, topics, peek, doctor, version: looking without touching."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standa
 
 
 def register(app: typer.Typer) -> None:
-    for command in (status, topics, peek, doctor, version):
+    for command in (status, health, topics, peek, doctor, version):
         app.command()(command)
 
 
@@ -53,6 +53,27 @@ def status(
         for worker in workers:
             print(f"worker {worker.name}: {worker.state}, process {worker.pid}, port {worker.port}")
     if any(total.difference for total in totals):
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+def health(json: Json = False) -> None:
+    """Whether the service on this data directory is ready, in one line; exits with 1 if it is not.
+
+    For a container's health check: asks what runs here, not the log. A service is ready once every
+    slot is running.
+
+    Examples: `tidegate health`, `tidegate -d shop health --json`
+    """
+    from services.supervisor.readiness import service_health
+
+    ready, text = service_health(context.config())
+    if json:
+        import msgspec
+
+        print(msgspec.json.encode({"ready": ready, "detail": text}).decode())
+    else:
+        print(f"{'ready' if ready else 'not ready'}: {text}")
+    if not ready:
         raise typer.Exit(Exit.CHECK_FAILED)
 
 

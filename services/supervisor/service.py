@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataflows.contracts import Contract
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import FLOWS
+from dataflows.runtime.announcement import announce
 from dataflows.runtime.config import Retention
 from dataflows.runtime.durations import Duration
 from dataflows.runtime.health import Health, serve
@@ -16,7 +18,7 @@ from dataflows.runtime.recovery import Lease
 from services.supervisor.groups import group_flows
 from services.supervisor.heartbeats import HeartbeatWriter
 from services.supervisor.metrics import registry
-from services.supervisor.readiness import forget_workers, ready_workers
+from services.supervisor.readiness import SUPERVISOR, forget_workers, ready_workers
 from services.supervisor.supervise import Supervisor
 
 RETENTION_EVERY_S = 60.0
@@ -48,6 +50,7 @@ def run_service(
         supervisor = Supervisor(groups, settings, config.data_path / "logs", options, say)
         health = Health(lambda: (True, "ok"), lambda: ready_workers(config, groups))
         port = serve(settings.host, settings.port, registry(supervisor.workers), health)
+        announce(config.run_path, SUPERVISOR, os.getpid(), port, list(flows))
         say(
             f"starting {len(groups)} workers on {config.bus_url}; http://{settings.host}:{port}/readyz"
         )
