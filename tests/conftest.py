@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import kafka_broker
 import pytest
 
@@ -14,6 +15,8 @@ from services.broker.broker import Broker
 HOUSE = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+hypothesis.settings.register_profile("tidegate", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("tidegate")
 
 
 @pytest.fixture(scope="session")
