@@ -39,7 +39,8 @@ _MEANINGS: Mapping[Exit, str] = {
     Exit.USAGE: "a wrong option or argument",
     Exit.BAD_DATA: "`publish`: some lines were refused and named, the rest was published",
     Exit.CRASHED: "a defect, or a failure of the machine",
-    Exit.UNAVAILABLE: "another process holds the data directory or a slot: try again later",
+    Exit.UNAVAILABLE: "another process holds the data directory or a slot, or no broker answers: "
+    "try again later",
     Exit.REFUSED: "configuration, state, log or a file do not fit: the line says what to do",
 }
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from dataflows.connectors.log import KAFKA_SCHEME, LogError
+from dataflows.connectors.log import KAFKA_SCHEME, LogError, LogUnreachable
 
 T = TypeVar("T")
 
@@ -194,9 +194,9 @@ class Cluster:
         if kafka_error.code() in _IN_WORDS:
             why = f"{_IN_WORDS[kafka_error.code()]} ({_one_line(kafka_error)})"
         elif kafka_error.code() in _PASSING:
-            why = (
-                f"no broker answers ({_one_line(kafka_error)}); start Kafka, or correct `bus` and "
-                "the listeners that the brokers advertise"
+            return LogUnreachable(
+                f"{self.url}: {what}: no broker answers ({_one_line(kafka_error)}); start Kafka, "
+                "or correct `bus` and the listeners that the brokers advertise"
             )
         else:
             why = _one_line(kafka_error)

@@ -28,6 +28,10 @@ class LogError(TidegateError):
     may_pass = True
 
 
+class LogUnreachable(LogError):
+    """The log does not answer; it may come back by itself."""
+
+
 class UnknownTopic(LogError):
     """The topic, or the partition of it, does not exist."""
 

@@ -11,5 +11,5 @@ class Exit(IntEnum):
     USAGE = 2
     BAD_DATA = 65  # some input was refused; the rest was accepted
     CRASHED = 70
-    UNAVAILABLE = 75  # something holds what is needed; try again
+    UNAVAILABLE = 75  # what is needed is held, or out of reach; try again
     REFUSED = 78  # configuration, state or log do not fit; trying again does not help

@@ -25,7 +25,8 @@ app = typer.Typer(
     "right, nothing lost.\n\nStart with `make demo` or `tidegate up`.",
     epilog="Exit codes: 0 done; 1 the answer is no (a check failed); 2 wrong usage; "
     "65 some input was refused, the rest accepted; 70 crashed; "
-    "75 something is held by another process, try again; 78 configuration or state do not fit.",
+    "75 something is held by another process, or no broker answers: try again; "
+    "78 configuration or state do not fit.",
 )
 for module in (running, data, inspection, replay, demo):
     module.register(app)

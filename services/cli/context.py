@@ -52,10 +52,12 @@ def shop() -> Shop:
 
 
 def exit_code(error: TidegateError) -> Exit:
+    from dataflows.connectors.log import LogUnreachable
     from dataflows.runtime.recovery import LeaseHeld
     from services.supervisor.supervise import WorkersFailed
 
     if isinstance(error, WorkersFailed):
         known = (Exit.UNAVAILABLE, Exit.REFUSED)
         return Exit(error.code) if error.code in known else Exit.CRASHED
-    return Exit.UNAVAILABLE if isinstance(error, LeaseHeld) else Exit.REFUSED
+    passing = isinstance(error, LeaseHeld | LogUnreachable)
+    return Exit.UNAVAILABLE if passing else Exit.REFUSED

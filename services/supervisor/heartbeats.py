@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from dataflows.connectors.log import Log, Marker
+from dataflows.connectors.log import Log, LogUnreachable, Marker
 from dataflows.connectors.records import END_OF_TIME_US, heartbeat
 from dataflows.runtime.config import Config
 
@@ -28,11 +28,22 @@ class HeartbeatWriter:
         self._next_check = 0.0
 
     def tick(self) -> None:
-        """Call often; looks at the log once a second."""
+        """Call often; looks at the log once a second.
+
+        Raises:
+            LogUnreachable: event time stands still until the log is back, as nobody can write.
+        """
         now = time.monotonic()
         if now < self._next_check:
             return
         self._next_check = now + CHECK_EVERY_S
+        try:
+            self._attend_all(now)
+        except LogUnreachable:
+            self._idle_since.clear()
+            raise
+
+    def _attend_all(self, now: float) -> None:
         markers = self._log.markers()
         for topic, partitions in self._raw_topics.items():
             for partition in range(partitions):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from dataflows.connectors.log import LogUnreachable
 from dataflows.contracts import Contract
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import FLOWS
@@ -73,9 +74,10 @@ class _Chores:
         self._keep = keep_seconds(topics, shop.contracts, shop.config.retention)
         self._retention_at = time.monotonic() + RETENTION_EVERY_S
         self._ask_ready_at: float | None = 0.0
+        self._reachable = True
 
     def tick(self) -> None:
-        self._heartbeats.tick()
+        self._beat()
         now = time.monotonic()
         if self._ask_ready_at is not None and now >= self._ask_ready_at:
             self._ask_ready_at = now + READINESS_EVERY_S
@@ -85,6 +87,19 @@ class _Chores:
         if now >= self._retention_at:
             self._retention_at = now + RETENTION_EVERY_S
             self._shop.log.apply_retention(time.time_ns() // 1_000, self._keep)
+
+    def _beat(self) -> None:
+        """An outage of the log is waited for: it is not this process that can end it."""
+        try:
+            self._heartbeats.tick()
+        except LogUnreachable as error:
+            if self._reachable:
+                self._say(f"{error}; waiting for it")
+            self._reachable = False
+        else:
+            if not self._reachable:
+                self._say("the log answers again")
+            self._reachable = True
 
 
 def keep_seconds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -177,4 +178,6 @@ class Supervisor:
             worker.stop()
         deadline = time.monotonic() + DRAIN_S
         codes = {worker.group.name: worker.wait(deadline) for worker in self.workers}
-        return {name: code for name, code in codes.items() if code not in (None, Exit.OK)}
+        # A worker that was only just starting dies of the signal itself: it had not begun.
+        clean = (None, Exit.OK, -signal.SIGTERM)
+        return {name: code for name, code in codes.items() if code not in clean}

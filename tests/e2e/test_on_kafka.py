@@ -48,11 +48,12 @@ def test_a_service_takes_in_a_shop_and_everything_adds_up(place: Place, broker: 
 FLOWS = ("ingest", "sessionize", "features", "score", "late", "load")
 
 
+@pytest.mark.survives(11)
 def test_no_broker_is_said_in_one_line_within_thirty_seconds(tmp_path: Path) -> None:
     place = Place(tmp_path, f'bus = "kafka://127.0.0.1:1"\n{CONFIG}')
     started = time.monotonic()
     done = place.tidegate("up")
     assert time.monotonic() - started < 32
-    assert done.returncode == 78
+    assert done.returncode == 75
     (line,) = [line for line in done.stderr.splitlines() if "no broker answers" in line]
     assert line.startswith("tidegate: kafka://127.0.0.1:1: topics: no broker answers")

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from flow_bench import Bench
 
+from dataflows.connectors.log import LogUnreachable
 from dataflows.connectors.records import END_OF_TIME_US, heartbeat, heartbeat_time
 from dataflows.runtime.config import Service
 from dataflows.runtime.durations import Duration
@@ -167,6 +169,27 @@ def test_an_outage_makes_nothing_late(shop: Bench, clock: Clock) -> None:
     writer = HeartbeatWriter(shop.log, shop.shop.config, {"raw.clickstream": 1})
     writer.tick()
     tick_each_second(writer, clock, 30)
+    assert beats(shop) == [30]
+
+
+def test_time_stands_still_while_the_log_is_out_of_reach(
+    shop: Bench, writer: HeartbeatWriter, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever could not publish meanwhile is not late afterwards."""
+
+    def nobody_answers() -> NoReturn:
+        raise LogUnreachable("kafka://nowhere:9092: no broker answers")
+
+    tick_each_second(writer, clock, 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.log, "markers", nobody_answers)
+        for _ in range(600):
+            clock.now += 1
+            with pytest.raises(LogUnreachable):
+                writer.tick()
+    tick_each_second(writer, clock, 30)
+    assert beats(shop) == []
+    tick_each_second(writer, clock, 1)
     assert beats(shop) == [30]
 
 
