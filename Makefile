@@ -20,8 +20,8 @@ lint: .venv/dev.ready ## style, imports between layers, contracts against their 
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/tidegate contracts check
 types: .venv/dev.ready ## the type checker on the whole tree
 	$(BIN)/mypy
-faults: .venv/dev.ready ## the long kill series: make faults ARGS='--kills 200 --seed 7'
-	$(BIN)/python -m pytest tests/faults -m 'faults or not faults' $(ARGS)
+faults: .venv/dev.ready ## every fault, seeded: make faults ARGS='--seed 7 --kills 200 --outage 10m --soak 24h'
+	$(BIN)/python -m pytest -m 'faults or survives' $(ARGS)
 kafka: .venv/dev.ready ## the tests against a real Kafka broker (needs java 17 and mvn)
 	$(BIN)/python -m pytest -m kafka $(ARGS)
 bench: .venv/dev.ready ## the figures README claims

@@ -12,6 +12,8 @@ import pytest
 
 from services.broker.broker import Broker
 
+pytest_plugins = ["faults_table"]
+
 HOUSE = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,8 +49,3 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     started = Broker(tmp_path / "kafka")
     yield started
     started.kill()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=100, help="kills of the long series (faults)")
-    parser.addoption("--seed", type=int, default=1, help="its first seed")

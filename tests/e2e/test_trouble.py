@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from places import CONFIG, EVENTS, Place
+from places import CONFIG, EVENTS, Place, fill, mounted
 
 from dataflows.connectors.lake import lake_files
 from services.status.peek import peek_records
@@ -106,20 +103,7 @@ def test_a_log_that_cannot_be_used_is_named_and_left_as_it_is(
 # --- the disk ------------------------------------------------------------------------------------
 
 
-@contextmanager
-def mounted(where: Path, *options: str) -> Iterator[None]:
-    """A file system of the test's own, which takes root to mount."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("needs root, to mount a file system of its own")
-    made = subprocess.run(["mount", *options, str(where)], capture_output=True)
-    if made.returncode:
-        pytest.skip(f"needs to mount a file system of its own: {made.stderr.decode().strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(where)], check=True)
-
-
+@pytest.mark.survives(22)
 def test_a_full_disk_stops_the_service_and_with_room_again_it_goes_on(place: Place) -> None:
     place.data.mkdir()
     place.config_file.write_text(
@@ -140,19 +124,6 @@ def test_a_full_disk_stops_the_service_and_with_room_again_it_goes_on(place: Pla
         everything_is_there_once(place)
         assert service.stop() == 0
         place.clean_up()
-
-
-def fill(file: Path, leave: int) -> None:
-    """Grows a file until so many bytes are left on its disk."""
-    with open(file, "ab") as out:
-        size = shutil.disk_usage(file.parent).free - leave
-        while size > 0:
-            try:
-                out.write(b"\0" * min(size, 1 << 16))
-                out.flush()
-            except OSError:
-                break
-            size -= 1 << 16
 
 
 def test_a_data_directory_that_cannot_be_written_is_refused(filled: Place) -> None:

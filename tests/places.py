@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import chdir, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 from dataflows.flows.opening import open_shop
 from dataflows.flows.shop import Shop
@@ -71,8 +74,12 @@ class Place:
 
     def start(self, *arguments: str, **environment: str) -> Running:
         """Starts a command that goes on."""
+        return self.run([*COMMAND, *arguments], **environment)
+
+    def run(self, command: Sequence[str], **environment: str) -> Running:
+        """Starts any program that goes on."""
         running = Running(
-            [*COMMAND, *arguments],
+            command,
             self.directory,
             self.directory / f"stderr.{len(self._running)}",
             {**os.environ, **LOUD, **environment},
@@ -173,10 +180,15 @@ class Running:
         self.process.wait()
 
 
-def wait_until(condition: Callable[[], bool], what: str, every_s: float = 0.02) -> None:
-    give_up = time.monotonic() + PATIENCE_S
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    every_s: float = 0.02,
+    patience_s: float = PATIENCE_S,
+) -> None:
+    give_up = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < give_up, f"waited {PATIENCE_S:.0f} s for {what}"
+        assert time.monotonic() < give_up, f"waited {patience_s:.0f} s for {what}"
         time.sleep(every_s)
 
 
@@ -186,3 +198,30 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def mounted(where: Path, *options: str) -> Iterator[None]:
+    """A file system of the test's own, which takes root to mount."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("needs root, to mount a file system of its own")
+    made = subprocess.run(["mount", *options, str(where)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"needs to mount a file system of its own: {made.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(where)], check=True)
+
+
+def fill(file: Path, leave: int) -> None:
+    """Grows a file until so many bytes are left on its disk."""
+    with open(file, "ab") as out:
+        size = shutil.disk_usage(file.parent).free - leave
+        while size > 0:
+            try:
+                out.write(b"\0" * min(size, 1 << 16))
+                out.flush()
+            except OSError:
+                break
+            size -= 1 << 16

@@ -1,0 +1,71 @@
+"""What processes and their state take up, seen from outside."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+from places import Running
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MB = 1 << 20
+
+
+def resident_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / MB
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def size_mb(directory: Path) -> float:
+    total = 0
+    for file in directory.rglob("*"):
+        with suppress(OSError):  # a file that is gone takes up nothing
+            total += file.stat().st_size
+    return total / MB
+
+
+def worker_name(pid: int) -> str:
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return words[words.index(b"--name") + 1].decode() if b"--name" in words else "?"
+
+
+class Samples:
+    """Figures over time, by name; each worker process by itself, so that a restart shows."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, list[float]] = defaultdict(list)
+
+    def take(self, service: Running, state: Path) -> None:
+        with suppress(OSError, ProcessLookupError):  # killed while we look
+            for pid in [service.process.pid, *service.children()]:
+                name = worker_name(pid) if pid != service.process.pid else "supervisor"
+                self.taken[f"{name} MB"].append(resident_mb(pid))
+                self.taken[f"{name} descriptors"].append(descriptors(pid))
+        self.taken["state MB"].append(size_mb(state))
+
+    def growth(self) -> dict[str, tuple[float, float]]:
+        """The medians of the second third of the time, and of the last."""
+        return {
+            name: (
+                statistics.median(values[len(values) // 3 : 2 * len(values) // 3]),
+                statistics.median(values[2 * len(values) // 3 :]),
+            )
+            for name, values in self.taken.items()
+            if len(values) >= 9
+        }
+
+
+def assert_flat(samples: Samples, slack: float = 1.25, least: float = 12.0) -> None:
+    """No figure grew by more than a quarter (and by so much at all) in the last third."""
+    grown = {
+        name: (round(before, 1), round(after, 1))
+        for name, (before, after) in samples.growth().items()
+        if after > before * slack and after > before + least
+    }
+    assert not grown, grown

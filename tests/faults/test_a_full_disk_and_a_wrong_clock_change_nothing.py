@@ -1,0 +1,61 @@
+"""No room for the state, and clocks that jump: loud or unnoticed, never wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kafka_broker
+import pytest
+from faults_table import Figures
+from ground import PATIENCE_S, Make
+from places import fill, mounted, wait_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(1800)]
+
+PER_SECOND = 100
+LIBRARY = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+SHIFTS = ("+300s", "-300s", "+0s")
+
+
+@pytest.mark.survives(22)
+def test_a_disk_that_fills_up_under_load(ground: Make, figures: Figures) -> None:
+    shop = ground(seed=figures.seed)
+    shop.place.data.mkdir(exist_ok=True)
+    with mounted(shop.place.data, "-t", "tmpfs", "-o", "size=40m", "tmpfs"):
+        service = shop.up()
+        with shop.feeding(PER_SECOND):
+            shop.await_progress("score", 10)
+            filler = shop.place.data / "filler"
+            fill(filler, leave=0)
+            wait_until(lambda: "disk is full" in service.stderr, "the alarm", 0.1, PATIENCE_S)
+            filler.unlink()
+            shop.await_progress("score", shop.progress("score") + 10)
+        figures.add(**shop.settle(service).exact())
+        shop.place.clean_up()
+
+
+@pytest.mark.survives(19)
+def test_clocks_that_jump_five_minutes_either_way(
+    ground: Make, figures: Figures, tmp_path: Path
+) -> None:
+    """The flows' clock; that of the broker says when a record arrived, and never goes back."""
+    library = next(Path("/").glob(LIBRARY.lstrip("/")), None)
+    if library is None:
+        kafka_broker.give_up("needs libfaketime: apt-get install libfaketime")
+    shift = tmp_path / "shift"
+    shift.write_text("+0s")
+    shop = ground(seed=figures.seed)
+    service = shop.place.start(
+        "up",
+        LD_PRELOAD=str(library),
+        FAKETIME_TIMESTAMP_FILE=str(shift),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )
+    with shop.feeding(PER_SECOND):
+        shop.await_progress("score", 10)
+        for shifted in SHIFTS:
+            shift.write_text(shifted)
+            shop.await_progress("score", shop.progress("score") + 20)
+    figures.add(shifts="+5 min, -5 min", **shop.settle(service).exact())
+    assert "restart" not in service.stderr

@@ -1,0 +1,192 @@
+"""Three brokers: leaders die in the middle of a transaction, replicas are missing, leaders move."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import kafka_broker
+import pytest
+from confluent_kafka import ElectionType, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+from faults_table import Figures
+from ground import PATIENCE_S, Ground
+from places import Running, wait_until
+
+from services.broker.broker import Cluster
+
+pytestmark = pytest.mark.kafka
+
+PER_SECOND = 100
+UNMET_S = 15.0
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    kafka_broker.require_kafka()
+    started = Cluster(tmp_path / "kafka")
+    yield started
+    started.kill()
+
+
+@pytest.fixture
+def shop(cluster: Cluster, tmp_path: Path, figures: Figures) -> Iterator[Ground]:
+    made = Ground(tmp_path / "shop", cluster.url, figures.seed)
+    yield made
+    made.close()
+
+
+def asking(cluster: Cluster) -> AdminClient:
+    return AdminClient({"bootstrap.servers": cluster.url.removeprefix("kafka://")})
+
+
+def leader(cluster: Cluster, topic: str, partition: int) -> int:
+    """The number of the node, from 1."""
+    return asking(cluster).list_topics(topic, timeout=60).topics[topic].partitions[partition].leader
+
+
+def bring_back(cluster: Cluster, node: int) -> None:
+    cluster.nodes[node - 1].start()
+    cluster.nodes[node - 1].await_started()
+
+
+def stopped(worker: Running) -> bool:
+    stat = Path(f"/proc/{worker.process.pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
+def kill_leaders_mid_transaction(shop: Ground, cluster: Cluster, rounds: int) -> int:
+    """Each time: a worker halts with a transaction open, the leader of what it wrote to dies, the
+    worker goes on."""
+    with shop.feeding(PER_SECOND):
+        ingest = shop.run("ingest")
+        for _ in range(rounds):
+            worker = shop.run_struck(
+                f"mid transaction:{shop.dice.randint(2, 6)}",
+                "sessionize",
+                "events.clickstream/0",
+                STRUCK_BY="SIGSTOP",
+            )
+            wait_until(lambda w=worker: stopped(w), "an open transaction", 0.02, PATIENCE_S)
+            node = leader(cluster, "sessions", 0)
+            cluster.nodes[node - 1].kill()
+            os.kill(worker.process.pid, signal.SIGCONT)
+            shop.await_progress("sessionize", shop.progress("sessionize") + 50)
+            bring_back(cluster, node)
+            assert worker.stop() == 0, worker.stderr
+        assert ingest.stop() == 0, ingest.stderr
+    return rounds
+
+
+@pytest.mark.survives(29)
+@pytest.mark.timeout(1200)
+def test_a_leader_killed_mid_transaction(shop: Ground, cluster: Cluster, figures: Figures) -> None:
+    kills = kill_leaders_mid_transaction(shop, cluster, rounds=1)
+    figures.add(leaders_killed=kills, **shop.settle().exact())
+
+
+@pytest.mark.faults
+@pytest.mark.survives(29, 31)
+@pytest.mark.timeout(3600)
+def test_leaders_killed_mid_transaction_and_each_node_in_turn(
+    shop: Ground, cluster: Cluster, figures: Figures
+) -> None:
+    kills = kill_leaders_mid_transaction(shop, cluster, rounds=5)
+    service = shop.up()
+    with shop.feeding(PER_SECOND):
+        for node in (1, 2, 3):
+            shop.await_progress("score", shop.progress("score") + 10)
+            cluster.nodes[node - 1].kill()
+            shop.await_progress("score", shop.progress("score") + 10)
+            bring_back(cluster, node)
+            elect_preferred_leaders(cluster)
+        shop.await_progress("score", shop.progress("score") + 10)
+    figures.add(leaders_killed=kills, nodes_killed=3, elections=3, **shop.settle(service).exact())
+
+
+def elect_preferred_leaders(cluster: Cluster) -> None:
+    """Until every partition is led by its first replica, which takes a moment to catch up."""
+
+    def elected() -> bool:
+        asked = asking(cluster)
+        try:
+            asked.elect_leaders(ElectionType.PREFERRED, None).result()
+        except KafkaException:
+            return False
+        topics = asked.list_topics(timeout=60).topics.values()
+        parts = [p for topic in topics for p in topic.partitions.values()]
+        return all(p.leader == p.replicas[0] for p in parts)
+
+    wait_until(elected, "the preferred leaders", 0.5, PATIENCE_S)
+
+
+@pytest.mark.faults
+@pytest.mark.survives(30)
+@pytest.mark.timeout(3600)
+def test_too_few_replicas_hold_up_what_needs_them_and_lose_nothing(
+    shop: Ground, cluster: Cluster, figures: Figures
+) -> None:
+    service = shop.up()
+    with shop.feeding(PER_SECOND):
+        shop.await_progress("sessionize", 100)
+        require_replicas(cluster, "sessions", 3)
+        node = leader(cluster, "sessions", 0) % 3 + 1
+        cluster.nodes[node - 1].kill()
+        time.sleep(UNMET_S)
+        before = shop.progress("sessionize")
+        time.sleep(UNMET_S)
+        assert shop.progress("sessionize") == before
+        assert shop.progress("features") > 0
+        bring_back(cluster, node)
+        shop.await_progress("sessionize", before + 100)
+    figures.add(unmet_s=2 * UNMET_S, **shop.settle(service).exact())
+
+
+def require_replicas(cluster: Cluster, topic: str, count: int) -> None:
+    """min.insync.replicas of a topic."""
+    entry = ConfigEntry(
+        "min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET
+    )
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    for future in asking(cluster).incremental_alter_configs([resource]).values():
+        future.result()
+
+
+@pytest.mark.faults
+@pytest.mark.survives(12)
+@pytest.mark.timeout(3600)
+def test_a_sink_out_of_reach_moves_no_offset(
+    cluster: Cluster, tmp_path: Path, figures: Figures
+) -> None:
+    """The only copy of the topic `sessions` is on a node that dies; what feeds it goes on."""
+    copies = NewTopic(
+        "sessions", replica_assignment=[[3], [3]], config={"min.insync.replicas": "1"}
+    )
+    for future in asking(cluster).create_topics([copies]).values():
+        future.result()
+    shop = Ground(tmp_path / "shop", cluster.url, figures.seed)
+    try:
+        service = shop.up()
+        with shop.feeding(PER_SECOND):
+            shop.await_progress("sessionize", 100)
+            cluster.nodes[2].kill()
+            time.sleep(UNMET_S)
+            before, others = shop.progress("sessionize"), shop.progress("features")
+            time.sleep(UNMET_S)
+            assert shop.progress("sessionize") == before
+            shop.await_progress("features", others + 1)
+            bring_back(cluster, 3)
+            shop.await_progress("sessionize", before + 100)
+        figures.add(away_s=2 * UNMET_S, **shop.settle(service).exact())
+    finally:
+        shop.close()
