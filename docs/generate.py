@@ -53,6 +53,8 @@ def commands(
     for name, command in group.commands.items():
         words = (*names, name)
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield words, command
             yield from commands(command, words)
         else:
             yield words, command

@@ -20,11 +20,24 @@ from typing import TypeVar
 import numpy as np
 
 from dataflows.connectors.embedded_store import SCHEMA, Columns, Row, Store
-from dataflows.connectors.log import Fenced, LogError, Marker, OffsetOutOfRange, TopicInfo
+from dataflows.connectors.log import (
+    Fenced,
+    LogError,
+    Marker,
+    OffsetOutOfRange,
+    TopicInfo,
+    TopicStep,
+    refuse_any,
+)
 from dataflows.connectors.records import Headers, Output, Records
 from dataflows.connectors.sqlite_file import create
 
 T = TypeVar("T")
+
+NEVER = (
+    "keys and state hang on that number: more partitions would move keys, fewer lose them; "
+    "configure the number it has, or start a new log in another data_dir"
+)
 
 
 def clock_us() -> int:
@@ -51,7 +64,13 @@ class EmbeddedLog:
         self._store = Store(self.path, clock)
         self._lock = threading.Lock()
 
-    def create_topics(self, partitions: Mapping[str, int]) -> None:
+    def missing_topics(self, partitions: Mapping[str, int]) -> list[str]:
+        with self._lock:
+            return self._missing(partitions)
+
+    def create_topics(
+        self, partitions: Mapping[str, int], keep: Mapping[str, float] | None = None
+    ) -> None:
         with self._lock:
             if not self._missing(partitions):
                 return
@@ -71,6 +90,36 @@ class EmbeddedLog:
                     f"{there[topic]}, or start a new log in another data_dir"
                 )
         return [topic for topic in partitions if topic not in there]
+
+    def plan_topics(
+        self,
+        partitions: Mapping[str, int],
+        keep: Mapping[str, float],
+        slots: Sequence[str],
+        shorten: bool = False,
+    ) -> list[TopicStep]:
+        """Topics have no settings here: `apply_retention` is told how long they keep records."""
+        there = self.topics()
+        steps = []
+        for topic, count in partitions.items():
+            if topic not in there:
+                steps.append(TopicStep(topic, "create", "partitions", None, str(count)))
+            elif there[topic].partitions != count:
+                now = str(there[topic].partitions)
+                steps.append(TopicStep(topic, "refuse", "partitions", now, str(count), NEVER))
+        return steps
+
+    def apply_topics(
+        self,
+        steps: Sequence[TopicStep],
+        partitions: Mapping[str, int],
+        keep: Mapping[str, float],
+    ) -> None:
+        refuse_any(steps)
+        self.create_topics({s.topic: partitions[s.topic] for s in steps if s.do == "create"})
+
+    def clients_set_arrival(self, topics: Sequence[str]) -> list[str]:
+        return []
 
     def topics(self) -> dict[str, TopicInfo]:
         with self._lock:

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from dataflows.connectors.kafka_cluster import CALL_S, MAX_RECORD_BYTES, Cluster
+from dataflows.connectors.kafka_cluster import CALL_S, Cluster
 from dataflows.connectors.kafka_markers import (
     PREFIX,
     MarkerReader,
@@ -25,18 +25,18 @@ from dataflows.connectors.kafka_markers import (
     until_ends,
 )
 from dataflows.connectors.kafka_reader import KafkaReader
+from dataflows.connectors.kafka_topics import ARRIVAL, Topics
 from dataflows.connectors.kafka_writer import Appender, Input, KafkaWriter, Placed, place
-from dataflows.connectors.log import LogError, Marker, TopicInfo, UnknownTopic
+from dataflows.connectors.log import (
+    Marker,
+    TopicInfo,
+    TopicPolicy,
+    TopicStep,
+    UnknownTopic,
+)
 from dataflows.connectors.records import Output
 
 TAIL = 64  # as few offsets are read to tell records from the markers of transactions
-
-_TOPIC = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(MAX_RECORD_BYTES)}
-_MARKER_TOPIC = {
-    "cleanup.policy": "compact",
-    "segment.bytes": str(16 * 2**20),
-    "min.cleanable.dirty.ratio": "0.1",
-}
 
 
 class KafkaLog:
@@ -45,6 +45,7 @@ class KafkaLog:
     Args:
         url: some brokers of the cluster.
         settings: of librdkafka, how to reach them; those in `kafka_cluster.SETTINGS`.
+        policy: for the topics that are made.
 
     Raises:
         LogError: no broker answers, or refuses us; says what to do.
@@ -52,68 +53,55 @@ class KafkaLog:
 
     contiguous = False
 
-    def __init__(self, url: str, settings: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        url: str,
+        settings: Mapping[str, str] | None = None,
+        policy: TopicPolicy | None = None,
+    ):
         self._cluster = Cluster(url, settings or {})
         self._admin: AdminClient = self._cluster.admin()
+        self._topics = Topics(self._cluster, self._admin, policy or TopicPolicy())
         # Ends include open transactions, so that whoever reads to an end misses no commit that has
         # returned but does not show yet.
         self._asking = self._cluster.consumer(isolation_level="read_uncommitted")
         self._counting: Consumer | None = None
-        self._partitions: dict[str, int] = {}
         self._appender = Appender(self._cluster)
         self._markers = MarkerReader(self._cluster, self._ends)
         self._lock = threading.Lock()
-        self._refresh()
 
-    def _refresh(self) -> dict[str, int]:
-        """The topics there are now, and how many partitions each has."""
-        found = self._cluster.ask("topics", lambda: self._admin.list_topics(timeout=CALL_S))
-        self._partitions = {
-            name: len(topic.partitions)
-            for name, topic in found.topics.items()
-            if topic.error is None and not name.startswith("__")
-        }
-        return self._partitions
+    def missing_topics(self, partitions: Mapping[str, int]) -> list[str]:
+        return self._topics.missing(partitions)
 
-    def create_topics(self, partitions: Mapping[str, int]) -> None:
-        there = self._refresh()
-        for topic, count in partitions.items():
-            if count < 1:
-                raise LogError(f"topic {topic}: needs at least one partition, not {count}")
-            if there.get(topic, count) != count:
-                raise LogError(
-                    f"topic {topic} has {there[topic]} partition(s) in {self._cluster.url}, not "
-                    f"{count}: keys and state hang on that number, so it cannot change; configure "
-                    f"{there[topic]}, or start with new topics on another cluster"
-                )
-        missing = {topic: count for topic, count in partitions.items() if topic not in there}
-        self._create([NewTopic(topic, count, config=_TOPIC) for topic, count in missing.items()])
+    def create_topics(
+        self, partitions: Mapping[str, int], keep: Mapping[str, float] | None = None
+    ) -> None:
+        missing = self._topics.missing(partitions)
+        self._topics.create({topic: partitions[topic] for topic in missing}, keep or {})
 
-    def _create(self, topics: Sequence[NewTopic]) -> None:
-        if not topics:
-            return
-        made = self._admin.create_topics(list(topics), request_timeout=CALL_S)
-        for name, future in made.items():
-            try:
-                self._cluster.ask(f"making topic {name}", future.result)
-            except LogError as error:
-                if not _is_there_already(error):
-                    raise
-        self._cluster.ask("waiting for leaders", lambda: self._await_leaders(set(made)))
-        self._refresh()
+    def plan_topics(
+        self,
+        partitions: Mapping[str, int],
+        keep: Mapping[str, float],
+        slots: Sequence[str],
+        shorten: bool = False,
+    ) -> list[TopicStep]:
+        return self._topics.plan(partitions, keep, slots, shorten)
 
-    def _await_leaders(self, topics: set[str]) -> None:
-        found = self._admin.list_topics(timeout=CALL_S).topics
-        led = {
-            name
-            for name, topic in found.items()
-            if topic.partitions and all(p.leader >= 0 for p in topic.partitions.values())
-        }
-        if not topics <= led:
-            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    def apply_topics(
+        self,
+        steps: Sequence[TopicStep],
+        partitions: Mapping[str, int],
+        keep: Mapping[str, float],
+    ) -> None:
+        self._topics.apply(steps, partitions, keep)
+
+    def clients_set_arrival(self, topics: Sequence[str]) -> list[str]:
+        found = self._topics.settings(topics)
+        return [topic for topic in topics if found[topic].get(ARRIVAL) != "LogAppendTime"]
 
     def topics(self) -> dict[str, TopicInfo]:
-        there = {n: c for n, c in self._refresh().items() if not n.startswith(PREFIX)}
+        there = {n: c for n, c in self._topics.refresh().items() if not n.startswith(PREFIX)}
         places = [(topic, p) for topic, count in there.items() for p in range(count)]
         lows = self._list_offsets(places, OffsetSpec.earliest())
         highs = self._list_offsets(places, OffsetSpec.latest())
@@ -151,7 +139,7 @@ class KafkaLog:
 
     def _require(self, topic: str, partition: int) -> int:
         """The topic's partition count, if it has this partition."""
-        count = self._partitions.get(topic) or self._refresh().get(topic)
+        count = self._topics.partitions.get(topic) or self._topics.refresh().get(topic)
         if count is None:
             raise UnknownTopic(f"{self._cluster.url} has no topic {topic}")
         if not 0 <= partition < count:
@@ -203,8 +191,8 @@ class KafkaLog:
 
     def writer(self, slot: str) -> KafkaWriter:
         topic = marker_topic(slot)
-        if topic not in self._partitions and topic not in self._refresh():
-            self._create([NewTopic(topic, 1, config=_MARKER_TOPIC)])
+        if topic not in self._topics.partitions and topic not in self._topics.refresh():
+            self._topics.make_markers(slot)
         return KafkaWriter(
             self._cluster,
             slot,
@@ -217,12 +205,12 @@ class KafkaLog:
         """A slot's name says what it reads: `<flow>.<topic>.<partition>`."""
         flow, _, rest = slot.partition(".")
         topic, _, partition = rest.rpartition(".")
-        if topic in self._partitions and partition.isdecimal():
+        if topic in self._topics.partitions and partition.isdecimal():
             return Input(flow, topic, int(partition))
         return None
 
     def markers(self) -> dict[str, Marker]:
-        topics = [topic for topic in self._refresh() if topic.startswith(PREFIX)]
+        topics = [topic for topic in self._topics.refresh() if topic.startswith(PREFIX)]
         found = self._markers.last(topics)
         return {topic.removeprefix(PREFIX): marker for topic, marker in found.items()}
 
@@ -235,10 +223,3 @@ class KafkaLog:
         self._asking.close()
         if self._counting is not None:
             self._counting.close()
-
-
-def _is_there_already(error: LogError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, KafkaException) and (
-        cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS
-    )

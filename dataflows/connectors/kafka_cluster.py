@@ -87,6 +87,9 @@ _IN_WORDS = {
     KafkaError.RECORD_LIST_TOO_LARGE: (
         "records are larger than the topic takes; raise its max.message.bytes"
     ),
+    KafkaError.INVALID_REPLICATION_FACTOR: (
+        "there are not so many brokers; add some, or lower [topics] replication_factor"
+    ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "the broker denies access to the topic; add an ACL",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "the broker denies the group; add an ACL",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "the broker denies it on the cluster; add an ACL",

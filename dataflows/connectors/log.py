@@ -11,7 +11,7 @@ Whatever implements these protocols passes tests/contract/.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -85,6 +85,30 @@ class TopicInfo(NamedTuple):
     bytes: int | None
 
 
+class TopicPolicy(NamedTuple):
+    """Whether a writer may make the topic of its markers; copies of a topic's partitions, and how
+    many of them must have a record before it counts as written (0: as the brokers have it)."""
+
+    create: bool = True
+    replication_factor: int = 0
+    min_insync_replicas: int = 0
+
+
+class TopicStep(NamedTuple):
+    """Where a topic differs from what it should be, and what becomes of that.
+
+    `do` is create (it is missing), set (a setting is changed), hold (left as it is, `advice` says
+    how it can be had) or refuse (nothing at all is done before this is solved as `advice` says).
+    """
+
+    topic: str
+    do: Literal["create", "set", "hold", "refuse"]
+    setting: str
+    now: str | None
+    wanted: str
+    advice: str = ""
+
+
 class Reader(Protocol):
     """Reads one partition in offset order. For one thread at a time."""
 
@@ -149,12 +173,56 @@ class Log(Protocol):
     """Whether every offset from low to high holds a record. Otherwise some hold none (Kafka keeps
     the ends of transactions there), and a partition's last records may lie before its end."""
 
-    def create_topics(self, partitions: Mapping[str, int]) -> None:
+    def missing_topics(self, partitions: Mapping[str, int]) -> list[str]:
+        """Those of the topics that are not there.
+
+        Raises:
+            LogError: a topic is there with another number of partitions.
+        """
+        ...
+
+    def create_topics(
+        self, partitions: Mapping[str, int], keep: Mapping[str, float] | None = None
+    ) -> None:
         """Makes the topics that are missing, with so many partitions each.
+
+        `keep` is what `apply_retention` is told, for a log that sees to it by itself.
 
         Raises:
             LogError: a topic is there with another number of partitions. Nothing was made.
         """
+        ...
+
+    def plan_topics(
+        self,
+        partitions: Mapping[str, int],
+        keep: Mapping[str, float],
+        slots: Sequence[str],
+        shorten: bool = False,
+    ) -> list[TopicStep]:
+        """What separates the topics from what they should be; changes nothing.
+
+        `slots` are those that will publish: what the log itself keeps for them counts, too. Records
+        are kept for a shorter time only where `shorten` says so.
+        """
+        ...
+
+    def apply_topics(
+        self,
+        steps: Sequence[TopicStep],
+        partitions: Mapping[str, int],
+        keep: Mapping[str, float],
+    ) -> None:
+        """Takes the steps of a plan made for the same topics that create or set something.
+
+        Raises:
+            LogError: the plan has a step that is refused, and nothing was done; or a step failed,
+                and those before it are done.
+        """
+        ...
+
+    def clients_set_arrival(self, topics: Sequence[str]) -> list[str]:
+        """Those of the topics whose arrival times are not the log's but what a client claims."""
         ...
 
     def topics(self) -> dict[str, TopicInfo]:
@@ -221,11 +289,27 @@ class Log(Protocol):
         ...
 
 
-def open_log(url: str, kafka: Mapping[str, str] | None = None) -> Log:
+def refuse_any(steps: Sequence[TopicStep]) -> None:
+    """
+    Raises:
+        LogError: one of the steps is refused.
+    """
+    for step in steps:
+        if step.do == "refuse":
+            raise LogError(
+                f"nothing was done: topic {step.topic} has {step.now} {step.setting}, not "
+                f"{step.wanted}: {step.advice}"
+            )
+
+
+def open_log(
+    url: str, kafka: Mapping[str, str] | None = None, policy: TopicPolicy | None = None
+) -> Log:
     """The log at `url`: `sqlite:///relative/path.db`, `sqlite:////absolute/path.db` or
     `kafka://host:port[,host:port...]`.
 
-    An embedded log is made if it is not there. `kafka` are settings of the Kafka client.
+    An embedded log is made if it is not there. `kafka` are settings of the Kafka client,
+    `policy` is for its topics.
 
     Raises:
         LogError: the URL names no log this version knows, or the log cannot be opened.
@@ -237,7 +321,7 @@ def open_log(url: str, kafka: Mapping[str, str] | None = None) -> Log:
     if url.startswith(KAFKA_SCHEME):
         from dataflows.connectors.kafka import KafkaLog
 
-        return KafkaLog(url, kafka)
+        return KafkaLog(url, kafka, policy)
     raise LogError(
         f"{url!r} is not the address of a log; use sqlite:///<path> or kafka://<host>:<port>"
     )

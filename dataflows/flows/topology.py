@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dataflows.contracts import Contract
-from dataflows.runtime.config import Config
+from dataflows.runtime.config import Config, Retention
 
+DAY_S = 86_400.0
 FLOWS = ("ingest", "sessionize", "features", "score", "late", "load")
 
 
 @dataclass(frozen=True)
 class Topology:
-    """Topics with their partitions, and the input topics of each flow."""
+    """Topics with their partitions and how long they keep records (seconds), and the input topics
+    of each flow."""
 
     topics: Mapping[str, int]
+    keep_s: Mapping[str, float]
     inputs: Mapping[str, tuple[str, ...]]
 
     def slots(self, flow: str) -> list[tuple[str, int]]:
@@ -24,6 +27,14 @@ class Topology:
             (topic, partition)
             for topic in self.inputs[flow]
             for partition in range(self.topics[topic])
+        ]
+
+    def slot_names(self) -> list[str]:
+        """Every slot of every flow."""
+        return [
+            f"{flow}.{topic}.{partition}"
+            for flow in self.inputs
+            for topic, partition in self.slots(flow)
         ]
 
 
@@ -48,6 +59,7 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
     }
     return Topology(
         topics=topics,
+        keep_s={topic: keep_seconds(topic, contracts, config.retention) for topic in topics},
         inputs={
             "ingest": by_source["raw"],
             "sessionize": ("events.clickstream",),
@@ -63,3 +75,13 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
             ),
         },
     )
+
+
+def keep_seconds(topic: str, contracts: Mapping[str, Contract], retention: Retention) -> float:
+    """How long a topic keeps its records: a source's as its contract says."""
+    kind, _, source = topic.partition(".")
+    if kind == "dlq":
+        return retention.dead_letters.seconds
+    if source in contracts:
+        return contracts[source].retention_days * DAY_S
+    return retention.derived.seconds

@@ -21,6 +21,7 @@ DEFAULT_FILE = "tidegate.toml"
 ENVIRONMENT_PREFIX = "TIDEGATE_"
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
 
@@ -72,11 +73,26 @@ class Lake(Section, frozen=True):
 
 
 class Retention(Section, frozen=True):
-    """How long the embedded log keeps what no contract speaks of; a source's topics keep their
-    records for the contract's retention_days."""
+    """How long topics keep what no contract speaks of; a source's topics keep their records for the
+    contract's retention_days."""
 
     derived: Duration = Duration.parse("30d")
     dead_letters: Duration = Duration.parse("90d")
+
+
+class Topics(Section, frozen=True):
+    """How topics are made on Kafka; 0 leaves it to the broker."""
+
+    create: bool = True
+    replication_factor: NotNegative = 0
+    min_insync_replicas: NotNegative = 0
+
+    def __post_init__(self) -> None:
+        if 0 < self.replication_factor < self.min_insync_replicas:
+            raise ValueError(
+                f"min_insync_replicas {self.min_insync_replicas} must not exceed "
+                f"replication_factor {self.replication_factor}"
+            )
 
 
 class Service(Section, frozen=True):
@@ -105,6 +121,7 @@ class Config(Section, frozen=True):
     slots: Slots = Slots()
     lake: Lake = Lake()
     retention: Retention = Retention()
+    topics: Topics = Topics()
     service: Service = Service()
 
     @property
@@ -191,6 +208,8 @@ def _environment_keys(name: str) -> list[str]:
 
 
 def _scalar(text: str) -> object:
+    if text in ("true", "false"):
+        return text == "true"
     return int(text) if text.isdecimal() else text
 
 

@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from dataflows.errors import TidegateError
 from dataflows.runtime.exits import Exit
-from services.cli import context, contracts, data, demo, inspection, replay, running
+from services.cli import context, contracts, data, demo, inspection, replay, running, topics
 
 app = typer.Typer(
     name="tidegate",
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 for module in (running, data, inspection, replay, demo):
     module.register(app)
+app.add_typer(topics.app, name="topics")
 app.add_typer(contracts.app, name="contracts")
 
 

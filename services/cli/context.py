@@ -51,6 +51,13 @@ def shop() -> Shop:
     return open_shop(config())
 
 
+def shop_as_it_is() -> Shop:
+    """The shop, whatever topics its log has."""
+    from dataflows.flows.opening import connect_shop
+
+    return connect_shop(config())
+
+
 def exit_code(error: TidegateError) -> Exit:
     from dataflows.connectors.log import LogUnreachable
     from dataflows.runtime.recovery import LeaseHeld

@@ -1,4 +1,4 @@
-"""status, health, topics, peek, doctor, version: looking without touching."""
+"""status, health, peek, doctor, version: looking without touching."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standa
 
 
 def register(app: typer.Typer) -> None:
-    for command in (status, health, topics, peek, doctor, version):
+    for command in (status, health, peek, doctor, version):
         app.command()(command)
 
 
@@ -75,22 +75,6 @@ def health(json: Json = False) -> None:
         print(f"{'ready' if ready else 'not ready'}: {text}")
     if not ready:
         raise typer.Exit(Exit.CHECK_FAILED)
-
-
-def topics(json: Json = False) -> None:
-    """Every topic: partitions, records, size.
-
-    Example: `tidegate topics`
-    """
-    import msgspec
-
-    held = context.shop().log.topics()
-    if json:
-        print(msgspec.json.encode({name: info._asdict() for name, info in held.items()}).decode())
-        return
-    from services.status.table import print_topics
-
-    print_topics(held)
 
 
 def peek(

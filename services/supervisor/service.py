@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from dataflows.connectors.log import LogUnreachable
-from dataflows.contracts import Contract
+from dataflows.connectors.log import LogError, LogUnreachable
+from dataflows.errors import TidegateError
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import FLOWS
 from dataflows.runtime.announcement import announce
-from dataflows.runtime.config import Retention
 from dataflows.runtime.durations import Duration
 from dataflows.runtime.health import Health, serve
 from dataflows.runtime.recovery import Lease
@@ -23,7 +22,6 @@ from services.supervisor.readiness import SUPERVISOR, forget_workers, ready_work
 from services.supervisor.supervise import Supervisor
 
 RETENTION_EVERY_S = 60.0
-DAY_S = 86_400.0
 READINESS_EVERY_S = 0.25
 LEASE_WAIT = Duration.parse("500ms")  # a supervisor that was killed holds nothing
 
@@ -39,10 +37,12 @@ def run_service(
     """Runs every flow until `stop`, then drains.
 
     Raises:
+        TidegateError: arrival times of raw topics are not the log's.
         LeaseHeld: another supervisor runs on this data directory.
         WorkersFailed: a worker cannot be kept running.
     """
     config = shop.config
+    _require_own_arrival_times(shop, say)
     lease = Lease(config.data_path, f"data directory {config.data_path}", LEASE_WAIT)
     try:
         forget_workers(config)
@@ -63,6 +63,21 @@ def run_service(
         lease.release()
 
 
+def _require_own_arrival_times(shop: Shop, say: Callable[[str], None]) -> None:
+    raw = [topic for topic in shop.topology.topics if topic.startswith("raw.")]
+    try:
+        claimed = shop.log.clients_set_arrival(raw)
+    except LogError as error:
+        say(f"cannot check who sets arrival times: {error}")
+        return
+    if claimed:
+        raise TidegateError(
+            f"{shop.config.bus_url}: {', '.join(claimed)}: records arrive when their client says, "
+            "so that one wrong clock would decide what is late or in the future; have the broker "
+            "say it (message.timestamp.type=LogAppendTime) with `tidegate topics apply`"
+        )
+
+
 class _Chores:
     """What the supervisor does besides watching workers."""
 
@@ -71,7 +86,6 @@ class _Chores:
         topics = shop.topology.topics
         raw = {name: count for name, count in topics.items() if name.startswith("raw.")}
         self._heartbeats = HeartbeatWriter(shop.log, shop.config, raw)
-        self._keep = keep_seconds(topics, shop.contracts, shop.config.retention)
         self._retention_at = time.monotonic() + RETENTION_EVERY_S
         self._ask_ready_at: float | None = 0.0
         self._reachable = True
@@ -86,7 +100,7 @@ class _Chores:
                 self._say("ready: every slot is running; `tidegate status` shows them")
         if now >= self._retention_at:
             self._retention_at = now + RETENTION_EVERY_S
-            self._shop.log.apply_retention(time.time_ns() // 1_000, self._keep)
+            self._shop.log.apply_retention(time.time_ns() // 1_000, self._shop.topology.keep_s)
 
     def _beat(self) -> None:
         """An outage of the log is waited for: it is not this process that can end it."""
@@ -100,19 +114,3 @@ class _Chores:
             if not self._reachable:
                 self._say("the log answers again")
             self._reachable = True
-
-
-def keep_seconds(
-    topics: Iterable[str], contracts: Mapping[str, Contract], retention: Retention
-) -> dict[str, float]:
-    """How long each topic keeps its records: a source's as its contract says."""
-
-    def keep(topic: str) -> float:
-        kind, _, source = topic.partition(".")
-        if kind == "dlq":
-            return retention.dead_letters.seconds
-        if source in contracts:
-            return contracts[source].retention_days * DAY_S
-        return retention.derived.seconds
-
-    return {topic: keep(topic) for topic in topics}

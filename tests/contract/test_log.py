@@ -78,6 +78,31 @@ class TestTopics:
         with pytest.raises(LogError, match="at least one"):
             log.create_topics({backend.name("none"): 0})
 
+    def test_a_plan_is_carried_out_once(self, backend: Backend, log: Log, topic: str) -> None:
+        new, keep = backend.name("new"), {topic: 3_600.0}
+        wanted = {topic: 1, new: 2}
+        log.apply_topics(log.plan_topics({topic: 1}, keep, [], shorten=True), wanted, keep)
+        (step,) = log.plan_topics(wanted, keep, [])
+        assert (step.topic, step.do, step.wanted) == (new, "create", "2")
+        assert log.missing_topics(wanted) == [new]
+        log.apply_topics([step], wanted, keep)
+        assert log.topics()[new].partitions == 2
+        assert log.plan_topics(wanted, keep, []) == []
+        assert log.clients_set_arrival([topic, new]) == []
+
+    def test_a_plan_never_changes_a_partition_count(
+        self, backend: Backend, log: Log, wide: str
+    ) -> None:
+        new = backend.name("new")
+        for count in (2, 4):
+            wanted = {new: 1, wide: count}
+            steps = log.plan_topics(wanted, {}, [])
+            assert [s.do for s in steps] == ["create", "refuse"]
+            with pytest.raises(LogError, match=f"nothing was done: topic {wide} has 3 partitions"):
+                log.apply_topics(steps, wanted, {})
+            assert log.missing_topics({new: 1}) == [new]
+            assert log.topics()[wide].partitions == 3
+
     def test_topics_tell_partitions_records_and_bytes(
         self, backend: Backend, log: Log, wide: str
     ) -> None:

@@ -77,6 +77,8 @@ def test_completion_offers_commands_and_options(tmp_path: Path) -> None:
 JSON_CALLS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("status",): (),
     ("topics",): (),
+    ("topics", "plan"): (),
+    ("topics", "apply"): (),
     ("peek",): ("raw.clickstream",),
     ("doctor",): (),
     ("version",): (),
