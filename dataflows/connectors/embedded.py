@@ -22,6 +22,7 @@ import numpy as np
 from dataflows.connectors.embedded_store import SCHEMA, Columns, Row, Store
 from dataflows.connectors.log import (
     Fenced,
+    Held,
     LogError,
     Marker,
     OffsetOutOfRange,
@@ -157,6 +158,12 @@ class EmbeddedLog:
     def markers(self) -> dict[str, Marker]:
         with self._lock:
             return self._store.markers()
+
+    def held_back(self) -> list[Held]:
+        return []
+
+    def committed(self, flows: Sequence[str]) -> dict[str, int]:
+        return {}
 
     def apply_retention(self, now_us: int, keep: Mapping[str, float]) -> None:
         for topic, seconds in keep.items():

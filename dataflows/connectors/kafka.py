@@ -26,8 +26,10 @@ from dataflows.connectors.kafka_markers import (
 )
 from dataflows.connectors.kafka_reader import KafkaReader
 from dataflows.connectors.kafka_topics import ARRIVAL, Topics
+from dataflows.connectors.kafka_transactions import committed, held_back
 from dataflows.connectors.kafka_writer import Appender, Input, KafkaWriter, Placed, place
 from dataflows.connectors.log import (
+    Held,
     Marker,
     TopicInfo,
     TopicPolicy,
@@ -110,14 +112,19 @@ class KafkaLog:
             records[place_[0]] += highs[place_] - lows[place_]
         return {topic: TopicInfo(count, records[topic], None) for topic, count in there.items()}
 
-    def _list_offsets(self, places: Sequence[Place], spec: OffsetSpec) -> dict[Place, int]:
+    def _list_offsets(
+        self,
+        places: Sequence[Place],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[Place, int]:
         if not places:
             return {}
 
         def ask() -> dict[Place, int]:
             asked: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(
                 {TopicPartition(topic, partition): spec for topic, partition in places},
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                isolation_level=isolation,
                 request_timeout=CALL_S,
             )
             return {(at.topic, at.partition): f.result().offset for at, f in asked.items()}
@@ -213,6 +220,16 @@ class KafkaLog:
         topics = [topic for topic in self._topics.refresh() if topic.startswith(PREFIX)]
         found = self._markers.last(topics)
         return {topic.removeprefix(PREFIX): marker for topic, marker in found.items()}
+
+    def held_back(self) -> list[Held]:
+        def ends(places: Sequence[Place], isolation: IsolationLevel) -> dict[Place, int]:
+            return self._list_offsets(places, OffsetSpec.latest(), isolation)
+
+        there = self._topics.refresh()
+        return held_back(ends, [(topic, p) for topic, count in there.items() for p in range(count)])
+
+    def committed(self, flows: Sequence[str]) -> dict[str, int]:
+        return committed(self._cluster, self._admin, flows)
 
     def apply_retention(self, now_us: int, keep: Mapping[str, float]) -> None:
         """Nothing: retention.ms of each topic is the broker's business."""

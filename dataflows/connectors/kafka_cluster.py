@@ -107,6 +107,8 @@ _PASSING = {
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.UNKNOWN_TOPIC_OR_PART,  # just made, and not yet known everywhere
     KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,  # the leader has just changed, and one of us knows it first
+    KafkaError.UNKNOWN_LEADER_EPOCH,
 }
 
 logger = logging.getLogger(__name__)

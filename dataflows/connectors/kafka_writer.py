@@ -122,9 +122,10 @@ class KafkaWriter:
 
     def _commit(self, producer: Producer, placed: Sequence[Placed], marker: Marker) -> None:
         producer.begin_transaction()
+        # First, so that whatever a transaction left open holds up tells whose it is.
+        producer.produce(marker_topic(self._slot), encode(marker), self._slot.encode(), 0)
         for records in placed:
             produce_all(producer, records)
-        producer.produce(marker_topic(self._slot), encode(marker), self._slot.encode(), 0)
         if self._reads is not None:
             read_to = TopicPartition(self._reads.topic, self._reads.partition, marker.next_offset)
             _until_done(

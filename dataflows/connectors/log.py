@@ -63,7 +63,8 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `next_offset` is the next input offset whose outputs are not yet there and never goes back;
     `first_offset` is where the slot began to read. `watermark_us` and `arrival_us` are those of
     the last record covered. `counts` holds input records by arrival day (ISO date) and fate.
-    `skipped` counts the offsets from `first_offset` to `next_offset` that hold no record.
+    `skipped` counts the offsets from `first_offset` to `next_offset` that hold no record. `by` is
+    the process that published: host/pid.
     Fields added later need a default, so that old markers stay readable.
     """
 
@@ -74,6 +75,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arrival_us: int = 0
     counts: dict[str, dict[str, int]] = {}
     skipped: int = 0
+    by: str = ""
 
 
 class TopicInfo(NamedTuple):
@@ -107,6 +109,20 @@ class TopicStep(NamedTuple):
     now: str | None
     wanted: str
     advice: str = ""
+
+
+class Held(NamedTuple):
+    """A place where readers wait at `offset` for a transaction that does not end by itself.
+
+    `slot` is whose it is, None where that cannot be told. The log ends it `after_s` seconds after
+    its beginning, or once a new writer of the slot starts.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    after_s: float
+    slot: str | None = None
 
 
 class Reader(Protocol):
@@ -274,6 +290,20 @@ class Log(Protocol):
 
     def markers(self) -> dict[str, Marker]:
         """The last marker of every slot that has one. Reads only, fences nobody."""
+        ...
+
+    def held_back(self) -> list[Held]:
+        """Where readers wait for a transaction whose process is gone, or stands still.
+
+        Takes a second to be sure, if there is any.
+        """
+        ...
+
+    def committed(self, flows: Sequence[str]) -> dict[str, int]:
+        """How far the log's own tools believe slots of the flows have read, by slot.
+
+        Nothing depends on it; markers decide. Empty where the log has no such notion.
+        """
         ...
 
     def apply_retention(self, now_us: int, keep: Mapping[str, float]) -> None:

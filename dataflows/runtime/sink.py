@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,8 @@ from dataflows.connectors.log import Marker
 from dataflows.connectors.records import Output
 from dataflows.runtime.fates import Fates, add_counts, count_by_day
 from dataflows.runtime.slot import Slot
+
+PROCESS = f"{socket.gethostname()}/{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +108,5 @@ def advance(marker: Marker | None, processed: Processed, start: int, contiguous:
         arrival_us=int(processed.arrival_us[-1]),
         counts=add_counts(marker.counts, counts),
         skipped=0 if contiguous else marker.skipped + span - (len(processed.offsets) - start),
+        by=PROCESS,
     )

@@ -27,11 +27,17 @@ def status(
 ) -> None:
     """Each slot's offset, lag, watermark and counts, whether they add up, and the workers' health.
 
-    Exits with 1 if they do not. Examples: `tidegate status`, `tidegate status ingest --json`.
+    On Kafka also transactions that do not end, groups whose offsets somebody moved, and topics
+    whose settings differ.
+
+    Exits with 1 if the counts do not add up.
+
+    Examples: `tidegate status`, `tidegate status ingest --json`
     """
     import msgspec
 
     from dataflows.flows.topology import FLOWS
+    from services.status.bus import bus_findings
     from services.status.slots import flow_totals, slot_statuses
     from services.supervisor.readiness import worker_health
 
@@ -40,8 +46,9 @@ def status(
     shop = context.shop()
     statuses = slot_statuses(shop, (flow,) if flow else FLOWS)
     totals, workers = flow_totals(statuses), worker_health(shop.config)
+    findings = bus_findings(shop, statuses)
     if json:
-        document = {"slots": statuses, "flows": totals, "workers": workers}
+        document = {"slots": statuses, "flows": totals, "workers": workers, "bus": findings}
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
     else:
         from services.status.table import print_slots
@@ -50,6 +57,8 @@ def status(
         for total in totals:
             if total.records_in:
                 print(total.line())
+        for line in findings.lines():
+            print(line)
         for worker in workers:
             print(f"worker {worker.name}: {worker.state}, process {worker.pid}, port {worker.port}")
     if any(total.difference for total in totals):

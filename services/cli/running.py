@@ -57,7 +57,8 @@ def run(
 ) -> None:
     """Run one flow (or a few) in this process, until Ctrl-C or SIGTERM.
 
-    Examples: `tidegate run ingest`, `tidegate run ingest --slot raw.clickstream/0`.
+    Examples: `tidegate run ingest`, `tidegate run ingest --slot raw.clickstream/0`,
+    `tidegate run sessionize load --slot events.clickstream/1`
     """
     from dataflows.runtime.signals import install
 
@@ -66,7 +67,7 @@ def run(
     from dataflows.runtime.worker import run_worker
 
     shop = context.shop()
-    slots = {flow: _chosen_slots(shop.slots(_known(flow)), slot) for flow in flows}
+    slots = _chosen_slots({flow: shop.slots(_known(flow)) for flow in flows}, slot)
     for hosted in slots.values():
         for each in hosted:
             each.stop = stop
@@ -120,14 +121,16 @@ def _known(flow: str) -> str:
     return flow
 
 
-def _chosen_slots(slots: list[Slot], wanted: list[str] | None) -> list[Slot]:
+def _chosen_slots(slots: dict[str, list[Slot]], wanted: list[str] | None) -> dict[str, list[Slot]]:
+    """The slots of each flow that are wanted; every wanted one belongs to some flow."""
     if not wanted:
         return slots
-    by_name = {f"{slot.topic}/{slot.partition}": slot for slot in slots}
+    named = {flow: {f"{s.topic}/{s.partition}": s for s in own} for flow, own in slots.items()}
+    known = list(dict.fromkeys(name for own in named.values() for name in own))
     for name in wanted:
-        if name not in by_name:
-            raise typer.BadParameter(f"{name!r} is no slot; there are {', '.join(by_name)}")
-    return [by_name[name] for name in wanted]
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is no slot; there are {', '.join(known)}")
+    return {flow: [own[name] for name in wanted if name in own] for flow, own in named.items()}
 
 
 def _say(line: str) -> None:

@@ -19,7 +19,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One slot. `records_in` is counted by the log; the kinds are counted by the flow."""
+    """One slot. `records_in` is counted by the log; the kinds are counted by the flow.
+
+    `published_by` is the process that published last, host/pid.
+    """
 
     flow: str
     topic: str
@@ -35,6 +38,7 @@ class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: int
     suppressed: int
     fates: dict[str, int]
+    published_by: str | None
 
     @property
     def difference(self) -> int:
@@ -83,6 +87,7 @@ def _status(slot: tuple[str, str, int], marker: Marker, lag: int) -> SlotStatus:
         records_in=(marker.next_offset - marker.first_offset - marker.skipped - kinds["heartbeat"]),
         **{kind: kinds[kind] for kind in Reconciliation.KINDS},
         fates=fates,
+        published_by=marker.by or None,
     )
 
 

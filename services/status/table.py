@@ -21,12 +21,14 @@ def print_slots(statuses: Sequence[SlotStatus]) -> None:
         table.add_column(name, no_wrap=True)
     for name in ("offset", "lag", "lag s", "watermark", "good", "failed", "late", "dup."):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("published by", no_wrap=True)
     for s in statuses:
         numbers = (s.good, s.failed, s.late, s.duplicate)
         table.add_row(
             *(s.flow, f"{s.topic}/{s.partition}", f"{s.offset:,}"),
             *(f"{s.lag_records:,}", f"{s.lag_seconds:.1f}", _short(s.watermark)),
             *(f"{number:,}" for number in numbers),
+            s.published_by or "-",
         )
     _print(table)
 

@@ -1,0 +1,172 @@
+"""Load and late on a real Kafka: every record in the lake once, whenever their process is killed.
+
+Offsets have holes there, so this is also about file names, next offsets and counts that know it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from flow_bench import Bench
+
+from dataflows.connectors.lake import lake_files
+from dataflows.connectors.records import heartbeat_time
+from services.broker.broker import Broker
+from services.simulator.driver import publish_chunks
+from services.simulator.settings import FaultRates, SimulationSettings
+from services.simulator.simulate import simulate
+from services.status.slots import SlotStatus, slot_statuses
+
+pytestmark = pytest.mark.kafka
+
+SEED, KILLS, PATIENCE_S = 11, 3, 120.0
+LATE = ("late.clickstream/0", "late.clickstream/1")
+LOADED = {
+    "clickstream": ("events.clickstream", "buffered.clickstream"),
+    "dead_letters": ("dlq.clickstream",),
+    "reprocess_requests": ("reprocess.requests",),
+}
+SETTINGS = {
+    "slots.snapshot_interval": "200ms",
+    "slots.batch_records": 50,
+    "slots.lease_wait": "2s",
+    "lake.file_records": 100,
+    "lake.compact_below_records": 1_000,
+    "lake.compact_files": 3,
+}
+
+
+@pytest.fixture
+def bench(broker: Broker, tmp_path: Path) -> Bench:
+    """Three days of clicks, ingested: some late, some broken."""
+    made = Bench(tmp_path / "data", bus=broker.url, **SETTINGS)
+    simulation = simulate(
+        SimulationSettings(
+            start=date(2026, 3, 2),
+            days=3,
+            customers=200,
+            target_events=6_000,
+            faults=FaultRates(buffered=0.15),
+        )
+    )
+    publish_chunks(made.log, simulation.chunks(), None, threading.Event())
+    made.run("ingest")
+    return made
+
+
+@pytest.mark.timeout(600)
+def test_every_record_is_in_the_lake_once(bench: Bench, broker: Broker, tmp_path: Path) -> None:
+    moments = random.Random(SEED)
+    lake = tmp_path / "data" / "lake"
+    worked = run_killed(bench, broker, "late", LATE, moments, lake)
+    worked += run_killed(bench, broker, "load", loaded_slots(), moments, lake)
+    assert worked >= KILLS, "killed too late: give the flows more to do"
+
+    for table, topics in LOADED.items():
+        wanted = Counter(
+            (topic, record.partition, record.offset)
+            for topic in topics
+            for record in bench.records(topic)
+            if heartbeat_time(record.headers) is None
+        )
+        files = lake_files(lake, table)
+        rows = Counter(row for file in files for row in lineage(file))
+        assert rows == wanted, table
+        assert len(wanted) > 1 or table == "reprocess_requests"
+    assert len(bench.records("buffered.clickstream")) > 10
+    assert compacted(lake), "nothing was merged"
+    requested = Counter[str]()
+    for record in bench.records("reprocess.requests"):
+        request = msgspec.json.decode(record.value or b"")
+        requested[request["source"]] += request["late_events"]
+    buffered = len([r for r in bench.records("buffered.clickstream") if r.value is not None])
+    assert 0 < requested["clickstream"] <= buffered
+    assert [s for s in statuses(bench) if s.lag_records or s.difference] == []
+    bench.log.close()
+
+
+def loaded_slots() -> list[str]:
+    topics = [topic for topics in LOADED.values() for topic in topics]
+    return [f"{t}/{p}" for t in topics for p in range(1 if t == "reprocess.requests" else 2)]
+
+
+def lineage(file: Path) -> list[tuple[str, int, int]]:
+    columns = ["_topic", "_partition", "_offset"]
+    rows = pq.read_table(file, partitioning=None, columns=columns).to_pylist()
+    return [(row["_topic"], row["_partition"], row["_offset"]) for row in rows]
+
+
+def compacted(lake: Path) -> bool:
+    """Whether a file holds more than a write puts into one."""
+    return any(pq.read_metadata(file).num_rows > 150 for file in lake_files(lake, "clickstream"))
+
+
+def statuses(bench: Bench) -> list[SlotStatus]:
+    """Those of the slots that ran."""
+    ran = {*LATE, *loaded_slots()}
+    found = slot_statuses(bench.shop, ("late", "load"))
+    return [s for s in found if f"{s.topic}/{s.partition}" in ran]
+
+
+def run_killed(
+    bench: Bench,
+    broker: Broker,
+    flow: str,
+    slots: Sequence[str],
+    moments: random.Random,
+    lake: Path,
+) -> int:
+    """Runs the slots until nothing is left, killed a few times: at random, and right after the
+    lake took something that the log does not know of yet. How many kills left something to do."""
+    give_up, kills, hits = time.monotonic() + PATIENCE_S, 0, 0
+    while (left := lag(bench, flow)) or not kills:
+        process = start(broker, lake.parent, flow, slots)
+        seen = commits(lake)
+        while lag(bench, flow) == left and commits(lake) == seen:
+            assert process.poll() is None, "the worker ended by itself"
+            assert time.monotonic() < give_up, f"{flow} does not come on"
+            time.sleep(0.01)
+        if kills < KILLS:
+            if kills % 2:
+                time.sleep(moments.uniform(0.0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills, hits = kills + 1, hits + (lag(bench, flow) > 0)
+            continue
+        while lag(bench, flow):
+            assert time.monotonic() < give_up, f"{flow} does not catch up"
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 0
+    return hits
+
+
+def commits(lake: Path) -> dict[str, bytes]:
+    """What the lake says it holds of each slot."""
+    return {str(path): path.read_bytes() for path in lake.glob("*/_commits/*.json")}
+
+
+def lag(bench: Bench, flow: str) -> int:
+    return sum(s.lag_records for s in statuses(bench) if s.flow == flow)
+
+
+def start(broker: Broker, data: Path, flow: str, slots: Sequence[str]) -> subprocess.Popen[bytes]:
+    chosen = [argument for slot in slots for argument in ("--slot", slot)]
+    settings = {f"TIDEGATE_{k.upper().replace('.', '_')}": str(v) for k, v in SETTINGS.items()}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "services.cli", "-d", str(data), "run", flow, *chosen],
+        env={**os.environ, **settings, "TIDEGATE_BUS": broker.url},
+    )
