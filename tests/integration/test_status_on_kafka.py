@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import (
@@ -21,8 +19,6 @@ from confluent_kafka.admin import (
 from flow_bench import Bench
 
 from dataflows.connectors.kafka_markers import marker_topic
-from dataflows.connectors.log import Marker
-from dataflows.connectors.records import Output
 from services.broker.broker import Broker
 from services.status.bus import BusFindings, bus_findings
 from services.status.slots import slot_statuses
@@ -94,25 +90,3 @@ def test_what_is_wrong_is_named_and_nothing_else(broker: Broker, shop: Bench) ->
 
     shop.log.writer(SLOT).close()  # as its next start does
     assert findings(shop).hanging == []
-
-
-def test_a_slot_that_is_at_work_does_not_hang(shop: Bench) -> None:
-    stop = threading.Event()
-    slot = "busy.nowhere.0"
-
-    def work() -> None:
-        writer = shop.log.writer(slot)
-        marker = Marker(seq=0, next_offset=0)
-        output = Output("dlq.load", np.zeros(100, np.int64), [None] * 100, [b"x" * 500] * 100)
-        while not stop.is_set():
-            marker = Marker(seq=marker.seq + 1, next_offset=marker.next_offset + 1)
-            writer.commit([output], marker)
-        writer.close()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        assert [shop.log.held_back() for _ in range(3)] == [[], [], []]
-    finally:
-        stop.set()
-        worker.join()
