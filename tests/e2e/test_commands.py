@@ -108,7 +108,7 @@ def test_simulate_tells_the_truth_as_json(place: Place) -> None:
 
 
 def test_no_json_option_is_left_untried() -> None:
-    assert {*JSON_CALLS, ("simulate",)} == WITH_JSON
+    assert {*JSON_CALLS, ("simulate",), ("health",)} == WITH_JSON
 
 
 # --- usage ---------------------------------------------------------------------------------------

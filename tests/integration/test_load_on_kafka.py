@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -39,7 +39,8 @@ LOADED = {
     "dead_letters": ("dlq.clickstream",),
     "reprocess_requests": ("reprocess.requests",),
 }
-SETTINGS = {
+Settings = Mapping[str, str | int]
+SETTINGS: Settings = {
     "slots.snapshot_interval": "200ms",
     "slots.batch_records": 50,
     "slots.lease_wait": "2s",
@@ -133,7 +134,12 @@ def run_killed(
     lake took something that the log does not know of yet. How many kills left something to do."""
     give_up, kills, hits = time.monotonic() + PATIENCE_S, 0, 0
     while (left := lag(bench, flow)) or not kills:
-        process = start(broker, lake.parent, flow, slots)
+        # Other sizes each time: what is written anew never falls where the last run stopped.
+        sizes: Settings = {
+            "slots.batch_records": moments.randrange(20, 60),
+            "lake.file_records": moments.randrange(60, 140),
+        }
+        process = start(broker, lake.parent, flow, slots, {**SETTINGS, **sizes})
         seen = commits(lake)
         while lag(bench, flow) == left and commits(lake) == seen:
             assert process.poll() is None, "the worker ended by itself"
@@ -163,9 +169,11 @@ def lag(bench: Bench, flow: str) -> int:
     return sum(s.lag_records for s in statuses(bench) if s.flow == flow)
 
 
-def start(broker: Broker, data: Path, flow: str, slots: Sequence[str]) -> subprocess.Popen[bytes]:
+def start(
+    broker: Broker, data: Path, flow: str, slots: Sequence[str], configured: Settings
+) -> subprocess.Popen[bytes]:
     chosen = [argument for slot in slots for argument in ("--slot", slot)]
-    settings = {f"TIDEGATE_{k.upper().replace('.', '_')}": str(v) for k, v in SETTINGS.items()}
+    settings = {f"TIDEGATE_{k.upper().replace('.', '_')}": str(v) for k, v in configured.items()}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "services.cli", "-d", str(data), "run", flow, *chosen],
         env={**os.environ, **settings, "TIDEGATE_BUS": broker.url},
