@@ -39,6 +39,8 @@ class UnknownTopic(LogError):
 class Fenced(LogError):
     """A newer writer of the same slot exists; this one must stop, and may never commit again."""
 
+    may_pass = False  # a restart would take the slot away from the newer one again
+
 
 class OffsetOutOfRange(LogError):
     """The offset is not, or no longer, in the log: reading on would skip records."""
