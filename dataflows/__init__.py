@@ -4,20 +4,31 @@ import os
 from hashlib import blake2b
 from pathlib import Path
 
+_HERE = Path(__file__).parent
+_PREFIX = "kernels-"
 
-def _kernel_cache() -> Path:
-    """Where numba keeps compiled kernels: a folder for each state of their sources.
 
-    Numba looks at one file's time stamp only, and stumbles over what an older version cached.
+def kernel_cache() -> Path:
+    """Where numba keeps compiled kernels: a folder for each state of the code they are made from.
+
+    Numba looks at the source of one function only: not at what it calls, nor at the constants it
+    takes from elsewhere. So a folder belongs to one content of all packages that have kernels. A
+    process makes out its own: the one that started it may be of other sources.
     """
-    package = Path(__file__).parent
     digest = blake2b(digest_size=8)
-    for file in sorted(package.rglob("*.py")):
-        source = file.read_bytes()
-        if b"njit" in source:
-            digest.update(source)
-    return package.parent / ".cache" / f"kernels-{digest.hexdigest()}"
+    for package in sorted(path for path in _HERE.iterdir() if path.is_dir()):
+        sources = [file.read_bytes() for file in sorted(package.glob("*.py"))]
+        if any(b"njit" in source for source in sources):
+            digest.update(b"\0".join(sources))
+    return _caches() / f"{_PREFIX}{digest.hexdigest()}"
 
 
-if "NUMBA_CACHE_DIR" not in os.environ and os.access(Path(__file__).parents[1], os.W_OK):
-    os.environ["NUMBA_CACHE_DIR"] = str(_kernel_cache())
+def _caches() -> Path:
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(given).parent if Path(given).name.startswith(_PREFIX) else Path(given)
+    if os.access(_HERE.parent, os.W_OK):
+        return _HERE.parent / ".cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
+
+
+os.environ["NUMBA_CACHE_DIR"] = str(kernel_cache())

@@ -11,6 +11,7 @@ import kafka_broker
 import pytest
 
 from services.broker.broker import Broker
+from services.status.kernels import need_kernels
 
 pytest_plugins = ["faults_table"]
 
@@ -49,3 +50,8 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     started = Broker(tmp_path / "kafka")
     yield started
     started.kill()
+
+
+def pytest_sessionstart() -> None:
+    """Tests in several processes use the kernels: never before they are all there."""
+    need_kernels(say=print)

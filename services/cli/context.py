@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,16 @@ def shop() -> Shop:
     """The shop, with every topic there."""
     from dataflows.flows.opening import open_shop
 
-    return open_shop(config())
+    settings = config()
+    kernels()
+    return open_shop(settings)
+
+
+def kernels() -> None:
+    """Before anything that computes: every kernel, compiled."""
+    from services.status.kernels import need_kernels
+
+    need_kernels(say=lambda line: print(f"tidegate: {line}", file=sys.stderr, flush=True))
 
 
 def shop_as_it_is() -> Shop:

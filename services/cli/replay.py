@@ -66,12 +66,14 @@ def replay(
                 f"--set {setting}: write KEY=VALUE with one of {', '.join(event_time_keys())}"
             )
         overrides[f"event_time.{key}"] = int(value) if value.isdecimal() else value
+    config = context.config(overrides)
+    context.kernels()
     report = run(
         flow,
         source,
         file,
         out,
-        context.config(overrides),
+        config,
         final=final,
         as_records=records,
         arrival_us=_instant(arrival),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dataflows.runtime.exits import Exit
 from services.cli import context
 
 if TYPE_CHECKING:
@@ -79,6 +81,11 @@ def run(
         shop.config,
         port,
     )
+    # All is drained. Tearing the interpreter down under the threads of probes and of native
+    # libraries could only crash it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(Exit.OK)
 
 
 def reset(

@@ -89,8 +89,9 @@ def _rules(config: Config) -> str:
 
 def _kernels(config: Config) -> str:
     """Compiled once here, cached on disk, so that no worker waits for it."""
-    from services.status.kernels import compile_kernels
+    from services.status.kernels import compile_kernels, need_kernels
 
     started = time.monotonic()
+    need_kernels(say=lambda line: None)
     compile_kernels()
     return f"compiled or found in the cache in {time.monotonic() - started:.1f} s"

@@ -1,10 +1,27 @@
-"""Compiles every numba kernel by using it once; the machine code is cached beside the source."""
+"""Compiles every numba kernel by using it once; the machine code is kept in numba's cache.
+
+Numba gives a compiled signature its file name and writes name and code one after the other, with
+no lock: processes that fill one cache at once can leave code under another signature's name, and
+whoever loads that computes nonsense or crashes. So one process fills the cache, and no other uses a
+kernel before it is full.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+import llvmlite.binding
+import numba
 import numpy as np
 
+import dataflows
 from dataflows.contracts.money import parse_money
+from dataflows.contracts.nesting import MAX_DEPTH, nesting_depth
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
 from dataflows.eventtime.name_table import NameTable
 from dataflows.eventtime.sessions import EVENT, HEARTBEAT, Sessions, SessionSettings
@@ -13,11 +30,41 @@ from dataflows.features.rolling import Payments, RollingFeatures
 from services.publisher.identity import DerivedIds
 
 
+def need_kernels(say: Callable[[str], None]) -> None:
+    """Fills the cache, unless that is done; waits while another process does it."""
+    cache = Path(os.environ["NUMBA_CACHE_DIR"])
+    full = cache / f"full-{_machine()}"
+    if full.exists():
+        return
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = open(cache / "filling.lock", "w")  # noqa: SIM115
+    except OSError:
+        return  # nobody can fill it, then: every process compiles for itself alone
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if full.exists():
+            return
+        say("compiling kernels, once: this takes up to a minute")
+        compile_kernels()
+        if dataflows.kernel_cache() == cache:  # else the code changed meanwhile
+            full.touch()
+
+
+def _machine() -> str:
+    """Numba compiles for one Python and one kind of processor."""
+    processor = llvmlite.binding.get_host_cpu_name()
+    features = llvmlite.binding.get_host_cpu_features().flatten()
+    parts = (sys.implementation.cache_tag, numba.__version__, processor, features)
+    return blake2b("\0".join(map(str, parts)).encode(), digest_size=8).hexdigest()
+
+
 def compile_kernels() -> None:
     """Takes seconds the first time and a fraction of one afterwards."""
     times_us, _ = parse_timestamps(["2026-01-01T00:00:00Z", 1])
     format_timestamps(times_us)
     parse_money(["1.00"])
+    nesting_depth(b"[" * (MAX_DEPTH + 1))
     DerivedIds("any").next_ids([b"any"])
     NameTable().ids([f"name {i}" for i in range(2_000)])  # enough to make it grow
     settings = SessionSettings(
