@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,9 @@ def demo(
     config = context.config()
     directory = config.data_path / "demo"
     context.choose_data_dir(directory)
-    demo_config = context.config({"service.port": 0, "bus": ""})
+    os.environ.update(TIDEGATE_SERVICE_PORT="0", TIDEGATE_BUS="")  # for its processes, too
+    demo_config = context.config()
+    context.kernels()
     console = Console()
     settings = DemoSettings(days=days, events=events, seed=seed, rate=rate)
     options = [*context.options()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from dataflows.errors import TidegateError
 from dataflows.flows.opening import open_shop
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import Config
+from dataflows.runtime.recovery import Lease
 from services.demo.latency import alert_latencies_ms
 from services.demo.progress import Progress
+from services.demo.service import Service
 from services.report.facts import Facts, LagSample, RunFigures, gather
 from services.report.page import write_page
 from services.simulator.driver import publish_chunks
@@ -24,8 +26,7 @@ from services.simulator.settings import SimulationSettings
 from services.simulator.simulate import Simulation, simulate
 from services.simulator.truth import write_truth
 from services.status.slots import SlotStatus, flow_totals, slot_statuses
-from services.supervisor.service import run_service
-from services.supervisor.supervise import WorkersFailed
+from services.supervisor.service import LEASE_WAIT
 
 SAMPLE_EVERY_S = 0.5
 DRAINED_SAMPLES = 3  # in a row without lag: outputs of one flow are inputs of the next
@@ -55,6 +56,7 @@ def run_demo(
         The facts, and where the report is.
 
     Raises:
+        LeaseHeld: another demo runs in the directory.
         TidegateError: a worker failed, the flows did not catch up, or the directory is not the
             demo's to empty.
     """
@@ -63,7 +65,7 @@ def run_demo(
     progress.step("preparing the shop's month")
     simulation = simulate(_simulation_settings(shop, settings))
     write_truth(simulation.truth, config.data_path / "ground_truth.json")
-    service = _Service(shop, options, progress.note)
+    service = Service(config, options, progress.note)
     started_at, started = datetime.now(UTC), time.monotonic()
     watch = _Watch(shop, service, progress)
     try:
@@ -98,13 +100,15 @@ def run_demo(
 
 
 def _empty(directory: Path) -> None:
-    """Only a directory that a demo made, or none, is ours to empty."""
+    """Only a directory that a demo made and that nobody uses, or none, is ours to empty."""
     if directory.exists() and any(directory.iterdir()):
         if not (directory / MARKER_FILE).is_file():
             raise TidegateError(
                 f"{directory}: holds something that no demo made; give the demo another --data-dir"
             )
+        lease = Lease(directory, f"data directory {directory}", LEASE_WAIT)
         shutil.rmtree(directory)
+        lease.release()
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MARKER_FILE).touch()
 
@@ -152,55 +156,16 @@ def _figures(
     )
 
 
-class _Service:
-    """`tidegate up` in a thread of this process, its workers as processes of their own."""
-
-    def __init__(self, shop: Shop, options: Sequence[str], note: Callable[[str], None]):
-        self._ready, self._stop = threading.Event(), threading.Event()
-        self.failure: BaseException | None = None
-        self._note = note
-        self._thread = threading.Thread(target=self._run, args=(shop, options), name="service")
-        self._thread.start()
-
-    def _run(self, shop: Shop, options: Sequence[str]) -> None:
-        try:
-            run_service(shop, self._stop, options, say=self._say)
-        except BaseException as error:
-            self.failure = error
-            self._ready.set()
-
-    def _say(self, line: str) -> None:
-        if line.startswith("ready"):
-            self._ready.set()
-        self._note(line)
-
-    def wait_until_ready(self, stop: threading.Event) -> None:
-        while not self._ready.wait(0.1):
-            if stop.is_set():
-                raise TidegateError("interrupted before the flows were ready")
-        self.check()
-
-    def check(self) -> None:
-        if self.failure is not None:
-            raise self.failure
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        if isinstance(self.failure, WorkersFailed):
-            raise self.failure
-
-
 class _Watch:
     """Samples lag while the demo runs."""
 
-    def __init__(self, shop: Shop, service: _Service, progress: Progress):
+    def __init__(self, shop: Shop, service: Service, progress: Progress):
         self._shop, self._service, self._progress = shop, service, progress
         self._started = time.monotonic()
         self.samples: list[LagSample] = []
 
     def sample(self, stop: threading.Event) -> list[SlotStatus]:
-        self._service.check()
+        self._service.attend()
         if stop.wait(SAMPLE_EVERY_S):
             raise TidegateError("interrupted; the flows were stopped cleanly")
         statuses = slot_statuses(self._shop)

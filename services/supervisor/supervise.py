@@ -117,6 +117,12 @@ class Worker:
             return self._process.wait()
 
 
+def tidegate(options: Sequence[str], *words: str) -> list[str]:
+    """The arguments of a process that is another `tidegate`, with the same choices."""
+    # -P: a folder called services in the working directory is not ours.
+    return [sys.executable, "-P", "-m", "services.cli", *options, *words]
+
+
 class Supervisor:
     """The workers of a data directory. `run` blocks; `workers` may be looked at meanwhile."""
 
@@ -133,13 +139,12 @@ class Supervisor:
         self.workers = [
             Worker(
                 group,
-                [
-                    # -P: a folder called services in the working directory is not ours.
-                    *(sys.executable, "-P", "-m", "services.cli", *options),
+                tidegate(
+                    options,
                     *("run", *group.flows),
                     *("--name", group.name),
                     *("--port", str(settings.port + 1 + i if settings.port else 0)),
-                ],
+                ),
                 log_directory / f"{group.name}.log",
                 settings,
             )

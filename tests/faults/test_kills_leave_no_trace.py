@@ -10,22 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from leavings import compare, leavings
 
-from dataflows.connectors.lake import lake_files
 from dataflows.flows.opening import open_shop
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import load_config
 from services.simulator.driver import publish_chunks
 from services.simulator.settings import SimulationSettings
 from services.simulator.simulate import simulate
-from services.status.peek import peek_records
-from services.status.slots import flow_totals, slot_statuses
+from services.status.slots import slot_statuses
 
 TIMEOUT_S = 240.0
 SETTINGS = {
@@ -123,37 +121,10 @@ def kill(service: Service, supervisor: bool) -> bool:
 
 
 def outputs(directory: Path) -> dict[str, object]:
-    """Every derived topic's records by partition and order, every count, the lake's rows."""
     shop = shop_in(directory)
-    found: dict[str, object] = {}
-    for topic in shop.topology.topics:
-        if topic.startswith("raw."):
-            continue
-        records = [
-            (record.partition, record.key, record.value, record.headers)
-            for record in peek_records(shop.log, topic, None, 0, 2**62)
-        ]
-        # Several slots write to these, in whichever order they come.
-        shared = topic in ("reprocess.requests", "dlq.late", "dlq.load")
-        found[topic] = Counter(records) if shared else records
-    found["totals"] = [(t.flow, t.records_in, t.fates) for t in flow_totals(slot_statuses(shop))]
-    found["lake"] = lake_rows(directory / "lake")
+    found = leavings(shop)
     shop.log.close()
     return found
-
-
-def lake_rows(lake: Path) -> dict[str, Counter[tuple[object, ...]]]:
-    import pyarrow.parquet as pq
-
-    rows: dict[str, Counter[tuple[object, ...]]] = {}
-    for table in sorted(path.name for path in lake.iterdir()):
-        counts = rows.setdefault(table, Counter())
-        for file in lake_files(lake, table):
-            columns = pq.read_table(
-                file, partitioning=None, columns=["_topic", "_partition", "_offset"]
-            )
-            counts.update(zip(*(column.to_pylist() for column in columns.columns), strict=True))
-    return rows
 
 
 def copy_of(filled: Path, target: Path) -> Path:
@@ -166,15 +137,6 @@ def undisturbed(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     directory = copy_of(filled, tmp_path_factory.mktemp("undisturbed") / "data")
     run(directory, iter(()))
     return outputs(directory)
-
-
-def compare(undisturbed: dict[str, object], disturbed: dict[str, object]) -> None:
-    different = [name for name in undisturbed if undisturbed[name] != disturbed[name]]
-    assert not different
-    lake = disturbed["lake"]
-    assert isinstance(lake, dict)
-    for table, rows in lake.items():
-        assert max(rows.values()) == 1, f"{table} holds a record twice"
 
 
 @pytest.mark.survives(1)
