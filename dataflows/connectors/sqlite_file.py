@@ -104,6 +104,8 @@ def _is_new(path: Path, connection: sqlite3.Connection) -> bool:
         value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
         return value
 
+    # Counted first: tables that another process makes after that come with our id.
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if pragma("application_id") == APPLICATION_ID:
         if (version := pragma("user_version")) > FORMAT_VERSION:
             raise LogError(
@@ -111,7 +113,7 @@ def _is_new(path: Path, connection: sqlite3.Connection) -> bool:
                 f"{FORMAT_VERSION}); upgrade, or start a new log in another data_dir"
             )
         return False
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if tables:
         raise LogError(f"{path} is an SQLite database of something else; use another path")
     return True
 
