@@ -39,11 +39,13 @@ class SqliteFile:
     def query(self, sql: str, *parameters: object) -> list[Any]:
         """All rows at once: a read transaction must end, or the WAL could not be reused."""
         with explained(self.path):
+            self._require_same_file()
             return self.execute(sql, parameters).fetchall()
 
     def version(self) -> int:
         """A number that changes when another connection has committed."""
         try:
+            self._require_same_file()
             version: int = self.execute("PRAGMA data_version").fetchone()[0]
             return version
         except sqlite3.Error as error:
@@ -53,11 +55,7 @@ class SqliteFile:
     def transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         """The only writer of the file while it lasts; all or nothing."""
         with explained(self.path):
-            if _identity(self.path) != self._file:
-                raise LogError(
-                    f"{self.path} was removed or replaced while in use; "
-                    "stop everything that uses it and start again"
-                )
+            self._require_same_file()
             _begin(self._connection)
             try:
                 yield self.execute
@@ -66,6 +64,13 @@ class SqliteFile:
                 with suppress(sqlite3.Error):  # some errors have rolled back already
                     self.execute("ROLLBACK")
                 raise
+
+    def _require_same_file(self) -> None:
+        if _identity(self.path) != self._file:
+            raise LogError(
+                f"{self.path} was removed or replaced while in use; "
+                "stop everything that uses it and start again"
+            )
 
     def bound_wal(self) -> None:
         """Empties the WAL once it is large.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from places import CONFIG, EVENTS, Place, fill, mounted
+from places import CONFIG, EVENTS, PATIENCE_S, Place, fill, mounted
 
 from dataflows.connectors.lake import lake_files
 from services.status.peek import peek_records
@@ -98,6 +98,13 @@ def test_a_log_that_cannot_be_used_is_named_and_left_as_it_is(
         assert says in line
         assert "log.db" in line
     assert (log.read_bytes() if log.is_file() else None) == before
+
+
+def test_a_log_that_is_removed_ends_even_a_service_that_rests(place: Place) -> None:
+    service = place.up()
+    (place.data / "log.db").unlink()
+    assert service.process.wait(PATIENCE_S) == 78
+    assert "was removed or replaced while in use" in service.stderr.splitlines()[-1]
 
 
 # --- the disk ------------------------------------------------------------------------------------

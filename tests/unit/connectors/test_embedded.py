@@ -283,10 +283,11 @@ class TestFiles:
         assert reader.position == 2
 
     def test_a_log_removed_while_in_use_is_noticed(self, log: EmbeddedLog, path: Path) -> None:
-        writer = log.writer("slot")
+        writer, reader = log.writer("slot"), log.reader("t", 0, 0)
         path.unlink()
-        with pytest.raises(LogError, match="removed or replaced while in use"):
-            log.append(put(b"lost"))
+        for use in (lambda: log.append(put(b"lost")), lambda: reader.read(1), log.markers):
+            with pytest.raises(LogError, match="removed or replaced while in use"):
+                use()
         other = EmbeddedLog(path)
         with pytest.raises(LogError, match="removed or replaced while in use"):
             writer.commit([], Marker(seq=1, next_offset=1))
