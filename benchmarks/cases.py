@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.visits import EVENTS_A_VISIT, Visits, encoded, encoded_payments, make_visits
+from benchmarks.payments import encoded_payments, make_payments
+from benchmarks.visits import EVENTS_A_VISIT, Visits, encoded, make_visits
 from dataflows.connectors.records import published
 from dataflows.flows.opening import builder, open_shop
 from dataflows.flows.shop import Shop
@@ -170,7 +171,7 @@ def _fill(shop: Shop, topic: str, visits: Visits) -> None:
 
 
 def _fill_payments(shop: Shop, users: int, events: int) -> None:
-    for keys, values in encoded_payments(make_visits(events, users, span_s=86_400)):
+    for keys, values in encoded_payments(make_payments(events, users)):
         for first in range(0, len(values), 5_000):
             part = slice(first, first + 5_000)
             shop.log.append([published("events.transactions", keys[part], values[part])])

@@ -33,23 +33,6 @@ class _Event(msgspec.Struct):
     referrer: str = "https://search.example/"
 
 
-class _Means(msgspec.Struct, frozen=True):
-    method: str = "card"
-    card_country: str = "DE"
-
-
-class _Payment(msgspec.Struct):
-    transaction_id: str
-    event_timestamp: str
-    user_id: str
-    total_amount: str
-    device: _Device
-    currency: str = "EUR"
-    status: str = "captured"
-    payment: _Means = _Means()
-    shipping_country: str = "DE"
-
-
 @dataclass(frozen=True)
 class Visits:
     """n events in order of arrival: up to 20 s out of order, 1 % up to 20 minutes late."""
@@ -89,27 +72,6 @@ def encoded(visits: Visits) -> Iterator[tuple[list[bytes | None], list[bytes | N
             [name.encode() for name in names],
             [
                 encode(_Event(f"e-{first + i:09d}", "page_view", time, name, _Device(f"d-{name}")))
-                for i, (name, time) in enumerate(zip(names, times, strict=True))
-            ],
-        )
-
-
-def encoded_payments(
-    visits: Visits,
-) -> Iterator[tuple[list[bytes | None], list[bytes | None]]]:
-    """The same comings and goings as payments."""
-    encode = msgspec.json.Encoder().encode
-    for first in range(0, len(visits.users), BLOCK):
-        names = visits.names[first : first + BLOCK]
-        times = format_timestamps(visits.times_us[first : first + BLOCK])
-        yield (
-            [name.encode() for name in names],
-            [
-                encode(
-                    _Payment(
-                        f"t-{first + i:09d}", time, name, f"{i % 200 + 1}.99", _Device(f"d-{name}")
-                    )
-                )
                 for i, (name, time) in enumerate(zip(names, times, strict=True))
             ],
         )

@@ -140,6 +140,13 @@ def partition_for(key: bytes | None, partitions: int) -> int:
     return crc32(key) % partitions if key is not None else 0
 
 
+def partitions_for(keys: Sequence[bytes], partitions: int) -> NDArray[np.int64]:
+    """`partition_for` of n keys at once, as int64[n]."""
+    if partitions == 1:
+        return np.zeros(len(keys), np.int64)
+    return np.fromiter(map(crc32, keys), np.int64, len(keys)) % partitions
+
+
 def heartbeat(topic: str, partition: int, time_us: int, cause: int = 0) -> Output:
     """The record that says: event time in this partition has reached `time_us`."""
     headers = [heartbeat_headers(time_us)]

@@ -27,6 +27,20 @@ def parse_money(values: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bo
     return hundredths, ok
 
 
+def format_money(hundredths: NDArray[np.int64]) -> list[str]:
+    """Write int64[n] hundredths as `parse_money` reads them.
+
+    Raises ValueError for an amount that is negative or has more than 12 digits before the point.
+    """
+    if len(hundredths) == 0:
+        return []
+    if hundredths.min() < 0 or hundredths.max() >= 10 ** (LONGEST - 1):
+        raise ValueError("an amount below zero, or beyond 999999999999.99, has no text")
+    out = np.empty(len(hundredths) * (LONGEST + 1), np.uint8)
+    length = _write_lines(np.ascontiguousarray(hundredths, np.int64), out)
+    return out[: length - 1].tobytes().decode("ascii").split("\n")
+
+
 @njit(cache=True, nogil=True)
 def _scan_lines(text, hundredths, ok):  # type: ignore[no-untyped-def]
     row = 0
@@ -51,3 +65,25 @@ def _scan_one(text, start, end):  # type: ignore[no-untyped-def]
                 return np.int64(0), False
             value = value * 10 + digit
     return value, True
+
+
+@njit(cache=True, nogil=True)
+def _write_lines(hundredths, out):  # type: ignore[no-untyped-def]
+    """Fill uint8[16 n] with lines; how many bytes they take."""
+    end = 0
+    for row in range(len(hundredths)):
+        value = hundredths[row]
+        digits = 3
+        beyond = value // 1000
+        while beyond > 0:
+            digits += 1
+            beyond //= 10
+        out[end + digits + 1] = _NEWLINE
+        for position in range(end + digits, end - 1, -1):
+            if position == end + digits - 2:
+                out[position] = _POINT
+            else:
+                out[position] = 48 + value % 10
+                value //= 10
+        end += digits + 2
+    return end

@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import sqlglot
@@ -38,14 +38,9 @@ class PredicateError(TidegateError):
     """A predicate outside the subset: what it is, and why it is refused."""
 
 
-class Truth(NamedTuple):
-    """Three-valued answers for n rows: where the predicate is TRUE, where FALSE; else NULL."""
-
-    true: NDArray[np.bool_]
-    false: NDArray[np.bool_]
-
-
-Logic: TypeAlias = Callable[[Columns], Truth]
+Rows: TypeAlias = NDArray[np.bool_]
+# Where a condition has the answer asked for, TRUE or FALSE; where it has neither it is NULL.
+Logic: TypeAlias = Callable[[Columns, bool], Rows]
 Value: TypeAlias = Callable[[Columns], Column]
 
 
@@ -58,12 +53,20 @@ class Predicate:
     _evaluate: Logic
     _tree: exp.Expr
 
-    def __call__(self, columns: Columns) -> Truth:
-        """Evaluate the n > 0 rows of the columns, among them every column named, at once."""
+    def holds(self, columns: Columns) -> Rows:
+        """Where it is TRUE, of n > 0 rows of columns, among them every column it names."""
+        return self._answer(columns, True)
+
+    def fails(self, columns: Columns) -> Rows:
+        """Where it is FALSE. It is NULL where it neither holds nor fails."""
+        return self._answer(columns, False)
+
+    def _answer(self, columns: Columns, wanted: bool) -> Rows:
         with np.errstate(all="ignore"):
-            true, false = self._evaluate(columns)
-        shape = next(iter(columns.values())).valid.shape
-        return Truth(np.broadcast_to(true, shape), np.broadcast_to(false, shape))
+            rows = self._evaluate(columns, wanted)
+        if rows.ndim == 0:  # it names no column
+            rows = np.full(len(next(iter(columns.values()))), rows)
+        return rows
 
     def sql(self, dialect: str) -> str:
         """The same predicate for a warehouse ("duckdb", "bigquery"), with this module's meaning."""
@@ -283,47 +286,40 @@ def _literal(node: exp.Literal) -> str | float:
 
 
 def _all(parts: list[Logic]) -> Logic:
-    def evaluate(columns: Columns) -> Truth:
-        true, false = parts[0](columns)
-        for part in parts[1:]:
-            next_true, next_false = part(columns)
-            true, false = true & next_true, false | next_false
-        return Truth(true, false)
-
-    return evaluate
+    return _combined(parts, np.logical_and, np.logical_or)
 
 
 def _any(parts: list[Logic]) -> Logic:
-    def evaluate(columns: Columns) -> Truth:
-        true, false = parts[0](columns)
+    return _combined(parts, np.logical_or, np.logical_and)
+
+
+def _combined(parts: list[Logic], if_true: np.ufunc, if_false: np.ufunc) -> Logic:
+    def evaluate(columns: Columns, wanted: bool) -> Rows:
+        combine = if_true if wanted else if_false
+        rows = parts[0](columns, wanted)
         for part in parts[1:]:
-            next_true, next_false = part(columns)
-            true, false = true | next_true, false & next_false
-        return Truth(true, false)
+            rows = combine(rows, part(columns, wanted))
+        return rows
 
     return evaluate
 
 
 def _not(part: Logic) -> Logic:
-    def evaluate(columns: Columns) -> Truth:
-        true, false = part(columns)
-        return Truth(false, true)
-
-    return evaluate
+    return lambda columns, wanted: part(columns, not wanted)
 
 
 def _truth(value: Value) -> Logic:
-    def evaluate(columns: Columns) -> Truth:
+    def evaluate(columns: Columns, wanted: bool) -> Rows:
         column = value(columns)
-        return Truth(column.values & column.valid, ~column.values & column.valid)
+        return (column.values if wanted else ~column.values) & column.valid
 
     return evaluate
 
 
 def _is_null(value: Value) -> Logic:
-    def evaluate(columns: Columns) -> Truth:
+    def evaluate(columns: Columns, wanted: bool) -> Rows:
         valid = value(columns).valid
-        return Truth(~valid, valid)
+        return ~valid if wanted else valid
 
     return evaluate
 
@@ -331,14 +327,13 @@ def _is_null(value: Value) -> Logic:
 def _compare(operate: Callable[..., Any], left: Value, right: Value, kind: Kind) -> Logic:
     ordered_text = kind is Kind.TEXT and operate not in (np.equal, np.not_equal)
 
-    def evaluate(columns: Columns) -> Truth:
+    def evaluate(columns: Columns, wanted: bool) -> Rows:
         a, b = left(columns), right(columns)
-        valid = a.valid & b.valid
         x, y = a.values, b.values
         if ordered_text:  # None has no order
             x, y = np.where(a.valid, x, ""), np.where(b.valid, y, "")
-        answer = operate(x, y).astype(np.bool_, copy=False)
-        return Truth(answer & valid, ~answer & valid)
+        answer: Rows = operate(x, y).astype(np.bool_, copy=False)
+        return (answer if wanted else ~answer) & a.valid & b.valid
 
     return evaluate
 

@@ -201,7 +201,7 @@ def _check_examples(
             _check_row(row, f"examples.{name}[{i}]", specs, place)
         if not rows:
             continue
-        fired = compiled.predicate(_example_columns(rows, compiled, specs)).true
+        fired = compiled.predicate.holds(_example_columns(rows, compiled, specs))
         for i in np.flatnonzero(fired != expected).tolist():
             says = "does not fire" if expected else "fires"
             raise place.error(f"examples.{name}[{i}]", f"the rule {says} on it: {rows[i]}")

@@ -1,7 +1,7 @@
 """Scoring: all rules over a batch at once, a score a payment, reasons where they are needed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +28,6 @@ class Scores:
     def alerts(self) -> NDArray[np.int64]:
         """The rows that are not simply allowed, ascending."""
         return np.flatnonzero(self.decision != DECISIONS.index(Decision.ALLOW))
-
-    @cached_property
-    def rules(self) -> list[tuple[int, ...]]:
-        """Of each payment, the live rules that fired, ascending."""
-        return _by_payment(self.fired)
-
-    @cached_property
-    def shadow_rules(self) -> list[tuple[int, ...]]:
-        """Of each payment, the shadow rules that fired, ascending."""
-        return _by_payment(self.shadow_fired)
 
 
 class Scorer:
@@ -75,24 +65,31 @@ class Scorer:
 
     def reasons(self, scores: Scores, columns: Columns, row: int) -> list[Reason]:
         """Why a payment has its score: the live rules that fired, the weightiest first."""
-        firing = [self.rules.live[r] for r in scores.rules[row]]
+        firing = [self.rules.live[r] for r in np.flatnonzero(scores.fired[:, row]).tolist()]
         firing.sort(key=lambda compiled: -compiled.rule.weight)
         return [Reason(c.rule.id, c.rule.weight, c.sentence.render(columns, row)) for c in firing]
 
-    def shadow_rules(self, scores: Scores, row: int) -> list[str]:
-        """Ids of the shadow rules that fired."""
-        return [self.rules.shadow[r].rule.id for r in scores.shadow_rules[row]]
+    def rule_ids(self, scores: Scores) -> list[Sequence[str]]:
+        """Of each payment, the live rules that fired, by id, ascending."""
+        return _ids_by_payment(self.rules.live, scores.fired)
+
+    def shadow_rule_ids(self, scores: Scores) -> list[Sequence[str]]:
+        """Of each payment, the shadow rules that fired, by id, ascending."""
+        return _ids_by_payment(self.rules.shadow, scores.shadow_fired)
 
 
 def _fire(rules: tuple[CompiledRule, ...], columns: Columns, n: int) -> NDArray[np.bool_]:
     fired = np.zeros((len(rules), n), dtype=np.bool_)
     for rows, compiled in zip(fired, rules, strict=True):
-        rows[:] = compiled.predicate(columns).true
+        rows[:] = compiled.predicate.holds(columns)
     return fired
 
 
-def _by_payment(fired: NDArray[np.bool_]) -> list[tuple[int, ...]]:
-    rules: list[tuple[int, ...]] = [()] * fired.shape[1]
-    for row, rule in np.argwhere(fired.T).tolist():
-        rules[row] += (rule,)
-    return rules
+def _ids_by_payment(
+    rules: tuple[CompiledRule, ...], fired: NDArray[np.bool_]
+) -> list[Sequence[str]]:
+    ids: list[Sequence[str]] = [()] * fired.shape[1]
+    suspicious = np.flatnonzero(fired.any(axis=0))  # few, as a rule
+    for row, which in zip(suspicious.tolist(), fired[:, suspicious].T.tolist(), strict=True):
+        ids[row] = [compiled.rule.id for compiled, fires in zip(rules, which, strict=True) if fires]
+    return ids

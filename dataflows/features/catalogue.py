@@ -4,7 +4,9 @@ Two entities mean two hops through the log: customers' features are computed whe
 keyed by user and travel with the payment, devices' features are added where it is keyed by device.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,18 +123,23 @@ CATALOGUE: dict[str, ColumnSpec] = {
 def payment_columns(
     amounts_cents: NDArray[np.int64],
     times_us: NDArray[np.int64],
-    items: Sequence[int | None],
-    texts: Mapping[str, Sequence[str | None]],
-) -> dict[str, Column]:
-    """The payment's own columns (PAYMENT) for n payments; a text that is not given is null."""
-    hours = times_us // HOUR_US % 24
-    columns = {
-        "total_amount": full(amounts_cents / CENTS),
-        "items_count": from_list(Kind.NUMBER, items),
-        "hour_of_day": full(hours),
+    values: Callable[[str], Sequence[Any]],
+) -> dict[str, Callable[[], Column]]:
+    """How to make each of the payment's own columns (PAYMENT) for n payments.
+
+    `values` gives the n values of a column that is as the payment says it, None for null.
+    """
+    as_said = {
+        spec.name: partial(_as_said, spec, values)
+        for spec in PAYMENT
+        if spec.name not in ("total_amount", "hour_of_day")
     }
-    missing = [None] * len(times_us)
-    for spec in PAYMENT:
-        if spec.kind is Kind.TEXT:
-            columns[spec.name] = from_list(Kind.TEXT, texts.get(spec.name, missing))
-    return columns
+    return {
+        "total_amount": lambda: full(amounts_cents / CENTS),
+        "hour_of_day": lambda: full(times_us // HOUR_US % 24),
+        **as_said,
+    }
+
+
+def _as_said(spec: ColumnSpec, values: Callable[[str], Sequence[Any]]) -> Column:
+    return from_list(spec.kind, values(spec.name))

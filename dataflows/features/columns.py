@@ -1,6 +1,6 @@
 """Columns with nulls: what features are made of and rules read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -54,16 +54,41 @@ class Column:
     def __len__(self) -> int:
         return len(self.values)
 
-    def to_list(self) -> list[Scalar | None]:
-        """Python values, None for null."""
-        values: list[Scalar | None] = self.values.tolist()
-        for i in np.flatnonzero(~self.valid).tolist():
-            values[i] = None
+    def for_json(self) -> list[Scalar | None]:
+        """Python values as a JSON encoder takes them: null is None, or NaN in place of a number."""
+        values: list[Scalar | None]
+        if self.values.dtype == np.bool_:
+            values = _BOOLEANS[np.where(self.valid, self.values, 2)].tolist()
+        elif self.values.dtype == object or self.valid.all():
+            values = self.values.tolist()
+        else:
+            values = np.where(self.valid, self.values, np.nan).tolist()
         return values
+
+
+class ColumnsOnDemand(Mapping[str, Column]):
+    """Columns that are made when one is first read; most rules read few of them."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Column]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Column] = {}
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._made.get(name)
+        if column is None:
+            column = self._made[name] = self._makers[name]()
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 Columns: TypeAlias = Mapping[str, Column]
 _NULL = np.array(None, dtype=object)
+_BOOLEANS = np.array([False, True, None], dtype=object)
 
 
 def full(values: NDArray[Any]) -> Column:

@@ -6,7 +6,7 @@ exact; the columns that leave here hold amounts in the currency's main unit.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 import numpy as np
@@ -112,18 +112,17 @@ class FeatureSet:
 
 @dataclass(frozen=True, slots=True)
 class Payments:
-    """A batch of n payments of one partition, in log order.
+    """n payments of one partition, in log order.
 
     `fields` holds the ids that feature sets name (user_id, device_id, card_id, ...), None where the
-    payment has none. `counts` is False for records that are no payments (a refund, a heartbeat):
-    they only carry their watermark.
+    payment has none. There is a watermark for each payment, in force when it arrives, and one more
+    at the end: records that are no payments (heartbeats, refunds) may have moved it on.
     """
 
     fields: Mapping[str, Sequence[str | None]]
     amounts_cents: NDArray[np.int64]
     times_us: NDArray[np.int64]
-    watermarks_us: NDArray[np.int64]
-    counts: NDArray[np.bool_]
+    watermarks_us: NDArray[np.int64]  # [n + 1]
 
 
 class RollingFeatures:
@@ -146,13 +145,15 @@ class RollingFeatures:
 
     def process(self, payments: Payments) -> dict[str, Column]:
         """The features of every payment, as of its event time; all null without the entity."""
-        counts = payments.counts.tolist()
-        ids = payments.fields[self.declared.entity]
-        entities = [name if counted else None for name, counted in zip(ids, counts, strict=True)]
-        others = [payments.fields[name] for name in self._others]
+        # The last watermark comes with a record of nobody, so that state expires without payments.
         columns = self._windows.process(
-            entities, payments.times_us, payments.amounts_cents, others, payments.watermarks_us
+            [*payments.fields[self.declared.entity], None],
+            np.append(payments.times_us, 0),
+            np.append(payments.amounts_cents, 0),
+            [[*payments.fields[name], None] for name in self._others],
+            payments.watermarks_us,
         )
+        columns = WindowColumns(*(getattr(columns, f.name)[..., :-1] for f in fields(columns)))
         known = columns.counts[0] > 0
         return {
             feature.name: self._column(feature, columns, payments, known)

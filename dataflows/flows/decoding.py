@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -18,7 +17,7 @@ from dataflows.runtime import fates
 from dataflows.runtime.fates import Fates
 
 
-class Timed(msgspec.Struct, gc=False, kw_only=True):
+class Timed(msgspec.Struct, gc=False):
     """The least an event needs."""
 
     event_timestamp: str | int
@@ -32,10 +31,17 @@ class Events(Generic[E]):
     """A batch decoded; fates say good, heartbeat or failed so far."""
 
     records: Records
-    events: Sequence[E | None]
+    events: list[E | None]
     times_us: NDArray[np.int64]
     fates: Fates
     rejections: list[Rejection]
+
+    def at(self, rows: NDArray[np.int64]) -> list[E]:
+        """The events at ascending rows, which must hold one."""
+        events = self.events
+        if len(rows) < len(events):
+            events = [events[row] for row in rows.tolist()]
+        return events  # type: ignore[return-value]
 
     def reject(self, row: int, reason: str, message: str) -> None:
         self.fates[row] = fates.failed(reason)
@@ -47,14 +53,20 @@ def decode_events(decoder: msgspec.json.Decoder[E], records: Records) -> Events[
     codes = np.full(len(records), fates.GOOD, np.uint8)
     heartbeats, heartbeat_us = heartbeat_rows(records)
     rejections: list[Rejection] = []
+    decode, values, is_heartbeat = decoder.decode, records.values, heartbeats.tolist()
     events: list[E | None]
     try:
-        # Heartbeats have no value, so a batch that holds one takes the other way.
-        events = [decoder.decode(value) for value in records.values]  # type: ignore[arg-type]
+        if any(is_heartbeat):
+            events = [
+                None if beat else decode(value)  # type: ignore[arg-type]
+                for beat, value in zip(is_heartbeat, values, strict=True)
+            ]
+        else:
+            events = list(map(decode, values))  # type: ignore[arg-type]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
         events = [
-            None if heartbeats[row] else _decode(decoder, row, value, rejections)
-            for row, value in enumerate(records.values)
+            None if is_heartbeat[row] else _decode(decoder, row, value, rejections)
+            for row, value in enumerate(values)
         ]
     times_us, ok = parse_timestamps([event.event_timestamp if event else 0 for event in events])
     decoded = Events(records, events, np.where(heartbeats, heartbeat_us, times_us), codes, [])

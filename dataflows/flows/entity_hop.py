@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.eventtime.lateness import classify
 from dataflows.eventtime.watermark import Watermark
-from dataflows.features.rolling import RollingFeatures
+from dataflows.features.columns import Column
+from dataflows.features.rolling import Payments, RollingFeatures
+from dataflows.flows.decoding import Events, Timed
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
-from dataflows.runtime.fates import Fates
+
+E = TypeVar("E", bound=Timed)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[E]):
+    """The k payments of a batch, in order of their rows, and the watermark of every row."""
+
+    decoded: Events[E]
+    rows: NDArray[np.int64]
+    payments: list[E]
+    watermarks_us: NDArray[np.int64]
+
+    def where(self, keep: NDArray[np.bool_]) -> Accepted[E]:
+        """Those of the k payments for which `keep` is true."""
+        payments = list(compress(self.payments, keep.tolist()))
+        return Accepted(self.decoded, self.rows[keep], payments, self.watermarks_us)
+
+    def each(self, path: str) -> list[Any]:
+        """What each payment holds at a dotted path."""
+        return list(map(attrgetter(path), self.payments))
+
+    def spread(self, values: list[Any]) -> list[Any]:
+        """k values as one for every row of the batch, None where there is no payment."""
+        rows = len(self.decoded.fates)
+        if len(values) == rows:
+            return values
+        spread = [None] * rows
+        for row, value in zip(self.rows.tolist(), values, strict=True):
+            spread[row] = value
+        return spread
+
+    @property
+    def times_us(self) -> NDArray[np.int64]:
+        return self.decoded.times_us[self.rows]
+
+    @property
+    def watermark_us(self) -> int:
+        """The watermark after the batch."""
+        return int(self.watermarks_us[-1])
 
 
 class EntityHop:
@@ -28,16 +75,30 @@ class EntityHop:
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode((self._watermark.snapshot(), self._rolling.snapshot()))
 
-    def advance(self, times_us: NDArray[np.int64], codes: Fates) -> NDArray[np.int64]:
-        """Moves the watermark and gives the good events their lateness; the watermarks."""
+    def accept(self, decoded: Events[E]) -> Accepted[E]:
+        """Moves the watermark and gives the good events their lateness."""
+        times_us, codes = decoded.times_us, decoded.fates
         moves = (codes == fates.GOOD) | (codes == fates.HEARTBEAT)
         watermarks_us = self._watermark.advance(times_us, moves)
-        events = np.flatnonzero(codes == fates.GOOD)
+        rows = np.flatnonzero(codes == fates.GOOD)
         classes = classify(
-            times_us[events],
-            watermarks_us[events],
-            self._settings.lateness,
-            self._settings.horizon,
+            times_us[rows], watermarks_us[rows], self._settings.lateness, self._settings.horizon
         )
-        codes[events] = fates.FATE_OF_CLASS[classes]
-        return watermarks_us
+        codes[rows] = fates.FATE_OF_CLASS[classes]
+        return Accepted(decoded, rows, decoded.at(rows), watermarks_us)
+
+    def features(
+        self,
+        accepted: Accepted[E],
+        fields: Mapping[str, Sequence[str | None]],
+        cents: NDArray[np.int64],
+    ) -> dict[str, Column]:
+        """The entity's features of the k payments, whose ids and amounts are given."""
+        return self._rolling.process(
+            Payments(
+                fields=fields,
+                amounts_cents=cents,
+                times_us=accepted.times_us,
+                watermarks_us=accepted.watermarks_us[np.append(accepted.rows, -1)],
+            )
+        )

@@ -8,7 +8,7 @@ features, keyed by device, to the hop that knows what the device did.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -17,15 +17,20 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import Headers, Output, Records, heartbeat_headers, partition_for
+from dataflows.connectors.records import (
+    Headers,
+    Output,
+    Records,
+    heartbeat_headers,
+    partitions_for,
+)
 from dataflows.contracts.money import parse_money
-from dataflows.contracts.timestamps import format_timestamps
+from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.features.catalogue import CUSTOMER
-from dataflows.features.columns import Column
-from dataflows.features.rolling import Payments, RollingFeatures
+from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
-from dataflows.flows.entity_hop import EntityHop
+from dataflows.flows.entity_hop import Accepted, EntityHop
 from dataflows.flows.payments import REQUESTS, CustomerFeatures, Payment, Request
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
@@ -34,6 +39,8 @@ from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
 from dataflows.runtime.state import keep_state
+
+NOWHERE, EVERYWHERE = -1, -2  # where a row of a batch goes that is no request, or a heartbeat
 
 
 def features(slot: Slot, shop: Shop) -> Dataflow:
@@ -46,25 +53,28 @@ def features(slot: Slot, shop: Shop) -> Dataflow:
     return flow
 
 
-_Row = tuple[int, bytes | None, Request | None]  # a row, its key and request; heartbeats have none
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A batch decoded, and what each row paid, in cents (0 where there is no payment)."""
+
+    decoded: Events[Payment]
+    cents: NDArray[np.int64]
+
 
 _decoder = msgspec.json.Decoder(Payment)
 _encode = msgspec.json.Encoder().encode
 
 
-def decode(records: Records) -> Events[Payment]:
-    """Payments, with their amount in cents."""
+def decode(records: Records) -> Paid:
     payments = decode_events(_decoder, records)
-    found = [(row, payment) for row, payment in enumerate(payments.events) if payment]
-    amounts, readable = parse_money([payment.total_amount for _, payment in found])
-    for (row, payment), amount, good in zip(
-        found, amounts.tolist(), readable.tolist(), strict=True
-    ):
-        payment.cents = amount
-        if not good and payments.fates[row] == fates.GOOD:
-            message = f"$.total_amount: {payment.total_amount!r} is no amount such as 12.50"
-            payments.reject(row, "invalid", message)
-    return payments
+    cents = np.zeros(len(records), np.int64)
+    rows = np.flatnonzero(payments.fates == fates.GOOD)
+    amounts = [payment.total_amount for payment in payments.at(rows)]
+    cents[rows], readable = parse_money(amounts)
+    for k in np.flatnonzero(~readable).tolist():
+        message = f"$.total_amount: {amounts[k]!r} is no amount such as 12.50"
+        payments.reject(int(rows[k]), "invalid", message)
+    return Paid(payments, cents)
 
 
 class CustomerHop(EntityHop):
@@ -74,107 +84,101 @@ class CustomerHop(EntityHop):
         super().__init__(settings, RollingFeatures(CUSTOMER, int(settings.lateness)), blob)
         self._partitions = partitions
 
-    def process(self, decoded: Events[Payment]) -> Processed:
-        records, codes, events = decoded.records, decoded.fates, decoded.events
-        watermarks_us = self.advance(decoded.times_us, codes)
-        scored = np.array(
-            [
-                event is not None and code < fates.DUPLICATE and event.status != "refunded"
-                for event, code in zip(events, codes.tolist(), strict=True)
-            ],
-            np.bool_,
-        )
-        columns = self._rolling.process(
-            Payments(
-                fields={
-                    "user_id": [e.user_id if e else None for e in events],
-                    "card_id": [e.payment.card_id if e else None for e in events],
-                    "device_id": [e.device.device_id if e else None for e in events],
-                    "shipping_country": [e.shipping_country if e else None for e in events],
-                },
-                amounts_cents=np.array([e.cents if e else 0 for e in events], np.int64),
-                times_us=decoded.times_us,
-                watermarks_us=watermarks_us,
-                counts=scored,
-            )
-        )
-        requests = _requests(decoded, np.flatnonzero(scored), columns)
+    def process(self, paid: Paid) -> Processed:
+        decoded = paid.decoded
+        records = decoded.records
+        payments = _without_refunds(self.accept(decoded))
+        requests = self._requests(payments, paid.cents[payments.rows])
         return Processed(
             offsets=records.offsets,
             arrival_us=records.arrival_us,
-            fates=codes,
+            fates=decoded.fates,
             outputs=[
-                *_by_device(decoded, requests, self._partitions),
+                *_by_device(payments, requests, self._partitions),
                 dead_letters("dlq.features", records, decoded.rejections, "transactions"),
             ],
-            watermark_us=int(watermarks_us[-1]),
+            watermark_us=payments.watermark_us,
         )
 
+    def _requests(self, payments: Accepted[Payment], cents: NDArray[np.int64]) -> list[Request]:
+        users, devices = payments.each("user_id"), payments.each("device.device_id")
+        countries = payments.each("shipping_country")
+        fields = {
+            "user_id": users,
+            "card_id": payments.each("payment.card_id"),
+            "device_id": devices,
+            "shipping_country": countries,
+        }
+        columns = self.features(payments, fields, cents)
+        features = map(CustomerFeatures, *(column.for_json() for column in columns.values()))
+        columns_of_request = (
+            canonical_timestamps(payments.each("event_timestamp"), payments.times_us),
+            payments.each("transaction_id"),
+            users,
+            cents.tolist(),
+            payments.each("currency"),
+            payments.each("status"),
+            [None if items is None else len(items) for items in payments.each("items")],
+            payments.each("payment.method"),
+            payments.each("payment.card_country"),
+            countries,
+            payments.each("customer.address.country"),
+            payments.each("customer.segment"),
+            devices,
+            payments.each("arrived_at"),
+            features,
+        )
+        return list(map(Request, *columns_of_request))
 
-def _requests(
-    decoded: Events[Payment], rows: NDArray[np.int64], columns: dict[str, Column]
-) -> dict[int, Request]:
-    """The scoring request of each row."""
-    values = (Column(c.values[rows], c.valid[rows]).to_list() for c in columns.values())
-    features = map(CustomerFeatures, *values)
-    times = format_timestamps(decoded.times_us[rows])
-    return {
-        row: _request(decoded.events[row], time, given)
-        for row, time, given in zip(rows.tolist(), times, features, strict=True)
-    }
 
-
-def _request(event: Payment | None, time: str, features: msgspec.Struct) -> Request:
-    assert event is not None
-    return Request(
-        event_timestamp=time,
-        transaction_id=event.transaction_id,
-        user_id=event.user_id,
-        cents=event.cents,
-        currency=event.currency,
-        status=event.status,
-        items_count=None if event.items is None else len(event.items),
-        payment_method=event.payment.method,
-        card_country=event.payment.card_country,
-        shipping_country=event.shipping_country,
-        customer_country=event.customer.address.country,
-        customer_segment=event.customer.segment,
-        device_id=event.device.device_id,
-        arrived_at=event.arrived_at,
-        features=features,
-    )
+def _without_refunds(payments: Accepted[Payment]) -> Accepted[Payment]:
+    statuses = payments.each("status")
+    if "refunded" not in statuses:
+        return payments
+    return payments.where(np.array([status != "refunded" for status in statuses], np.bool_))
 
 
 def _by_device(
-    decoded: Events[Payment], requests: dict[int, Request], partitions: int
-) -> Sequence[Output]:
+    payments: Accepted[Payment], requests: list[Request], partitions: int
+) -> list[Output]:
     """One output a partition, heartbeats among the requests where they came in the input."""
-    parts: list[list[_Row]] = [[] for _ in range(partitions)]
-    for row, code in enumerate(decoded.fates.tolist()):
-        if code == fates.HEARTBEAT:
-            for part in parts:
-                part.append((row, None, None))
-        elif request := requests.get(row):
-            key = _key(request)
-            parts[partition_for(key, partitions)].append((row, key, request))
-    return [_partition(decoded, partition, part) for partition, part in enumerate(parts) if part]
-
-
-def _partition(decoded: Events[Payment], partition: int, part: list[_Row]) -> Output:
-    rows, keys, requests = zip(*part, strict=True)
-    headers: list[Headers] = [
-        () if request else heartbeat_headers(int(decoded.times_us[row])) for row, _, request in part
+    # A payment without a device shares nothing, so it goes anywhere, but always there.
+    keys = [(request.device_id or request.transaction_id).encode() for request in requests]
+    where = np.full(len(payments.decoded.fates), NOWHERE, np.int64)
+    where[payments.rows] = partitions_for(keys, partitions)
+    where[payments.decoded.fates == fates.HEARTBEAT] = EVERYWHERE
+    row_keys, row_values = payments.spread(keys), payments.spread(list(map(_encode, requests)))
+    return [
+        _partition(payments, partition, where, row_keys, row_values)
+        for partition in range(partitions)
     ]
+
+
+def _partition(
+    payments: Accepted[Payment],
+    partition: int,
+    where: NDArray[np.int64],
+    keys: list[bytes | None],
+    values: list[bytes | None],
+) -> Output:
+    """The rows of a batch that belong into the partition."""
+    beats = where == EVERYWHERE
+    rows = np.flatnonzero(beats | (where == partition))
+    if len(rows) < len(where):
+        chosen = rows.tolist()
+        keys, values = [keys[row] for row in chosen], [values[row] for row in chosen]
     return Output(
         topic=REQUESTS,
-        causes=decoded.records.offsets[list(rows)],
-        keys=list(keys),
-        values=[_encode(request) if request else None for request in requests],
-        headers=headers if any(headers) else None,
+        causes=payments.decoded.records.offsets[rows],
+        keys=keys,
+        values=values,
+        headers=_headers(payments.decoded.times_us[rows], beats[rows]) if beats.any() else None,
         partition=partition,
     )
 
 
-def _key(request: Request) -> bytes:
-    """The device; a payment without one shares nothing, so it goes anywhere, but always there."""
-    return (request.device_id or request.transaction_id).encode()
+def _headers(times_us: NDArray[np.int64], beats: NDArray[np.bool_]) -> list[Headers]:
+    return [
+        heartbeat_headers(time_us) if beat else ()
+        for time_us, beat in zip(times_us.tolist(), beats.tolist(), strict=True)
+    ]

@@ -8,46 +8,38 @@ one that is not simply allowed raises an alert that says why.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
-from numpy.typing import NDArray
 
-from dataflows.connectors.records import Output, Records
-from dataflows.contracts.timestamps import format_timestamps
+from dataflows.connectors.records import Output
+from dataflows.contracts.money import format_money
+from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.detection.alerts import Alert
 from dataflows.detection.decision import DECISIONS, SEVERITIES, DecisionPolicy, alert_id
 from dataflows.detection.rules import RuleSet
 from dataflows.detection.scoring import Scorer, Scores
 from dataflows.features.catalogue import CUSTOMER, DEVICE, payment_columns
-from dataflows.features.columns import Column, Columns, from_list
-from dataflows.features.rolling import Payments, RollingFeatures
+from dataflows.features.columns import Column, Columns, ColumnsOnDemand, from_list
+from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
-from dataflows.flows.entity_hop import EntityHop
-from dataflows.flows.payments import Request
+from dataflows.flows.entity_hop import Accepted, EntityHop
+from dataflows.flows.payments import Request, request_decoder
 from dataflows.flows.shop import Shop
-from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
 from dataflows.runtime.state import keep_state
-
-TEXTS = (
-    "currency",
-    "status",
-    "payment_method",
-    "card_country",
-    "shipping_country",
-    "customer_country",
-    "customer_segment",
-)
 
 
 def score(slot: Slot, shop: Shop) -> Dataflow:
@@ -55,14 +47,14 @@ def score(slot: Slot, shop: Shop) -> Dataflow:
     slot.replay_with["rule set"] = rules.version
     flow = Dataflow("score")
     records = read("read", flow, slot)
-    requests = map_value("decode", records, partial(decode_events, _decoder))
+    requests = map_value("decode", records, partial(decode_events, request_decoder))
     featured = keep_state("device", requests, slot, partial(DeviceHop, slot.config.event_time))
     judged = map_value("judge", featured, Judge(rules).judge)
     publish("publish", judged, slot)
     return flow
 
 
-class Scored(msgspec.Struct, kw_only=True):
+class Scored(msgspec.Struct, gc=False):
     """What was thought of a payment, alert or not."""
 
     transaction_id: str
@@ -73,8 +65,8 @@ class Scored(msgspec.Struct, kw_only=True):
     currency: str | None
     score: float
     decision: str
-    rules: list[str]
-    shadow_rules: list[str]
+    rules: Sequence[str]
+    shadow_rules: Sequence[str]
     rule_set: str
 
 
@@ -86,17 +78,16 @@ class PublishedAlert(Alert, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Featured:
-    """A batch with its payments and the columns that rules read, one entry a payment."""
+    """The payments of a batch, and the columns that rules read, one entry a payment."""
 
-    decoded: Events[Request]
-    rows: NDArray[np.int64]
-    requests: list[Request]
+    requests: Accepted[Request]
+    times: list[str]
+    amounts: list[str]
     columns: Columns
-    watermark_us: int
 
 
-_decoder = msgspec.json.Decoder(Request)
 _encode = msgspec.json.Encoder().encode
+_DECISIONS = np.array([decision.value for decision in DECISIONS], object)
 
 
 class DeviceHop(EntityHop):
@@ -106,45 +97,24 @@ class DeviceHop(EntityHop):
         super().__init__(settings, RollingFeatures(DEVICE, int(settings.lateness)), blob)
 
     def process(self, decoded: Events[Request]) -> Featured:
-        events, codes = decoded.events, decoded.fates
-        watermarks_us = self.advance(decoded.times_us, codes)
-        payments = np.array([event is not None for event in events], np.bool_)
-        payments &= codes < fates.DUPLICATE
-        cents = np.array([e.cents if e else 0 for e in events], np.int64)
-        device = self._rolling.process(
-            Payments(
-                fields={
-                    "device_id": [e.device_id if e else None for e in events],
-                    "user_id": [e.user_id if e else None for e in events],
-                },
-                amounts_cents=cents,
-                times_us=decoded.times_us,
-                watermarks_us=watermarks_us,
-                counts=payments,
-            )
+        requests = self.accept(decoded)
+        cents = np.array(requests.each("cents"), np.int64)
+        fields = {name: requests.each(name) for name in (DEVICE.entity, *DEVICE.others)}
+        device = self.features(requests, fields, cents)
+        customer = requests.each("features")
+        columns = ColumnsOnDemand(
+            {
+                **{name: partial(device.__getitem__, name) for name in device},
+                **{name: partial(_customer_column, name, customer) for name in CUSTOMER.specs},
+                **payment_columns(cents, requests.times_us, requests.each),
+            }
         )
-        rows = np.flatnonzero(payments)
-        requests = [request for row in rows.tolist() if (request := events[row])]
-        columns = {
-            **{name: Column(c.values[rows], c.valid[rows]) for name, c in device.items()},
-            **_customer_columns(requests),
-            **payment_columns(
-                cents[rows],
-                decoded.times_us[rows],
-                [request.items_count for request in requests],
-                {name: list(map(attrgetter(name), requests)) for name in TEXTS},
-            ),
-        }
-        return Featured(decoded, rows, requests, columns, int(watermarks_us[-1]))
+        times = canonical_timestamps(requests.each("event_timestamp"), requests.times_us)
+        return Featured(requests, times, format_money(cents), columns)
 
 
-def _customer_columns(requests: list[Request]) -> dict[str, Column]:
-    """The first hop's features; null where a request came without."""
-    features = [request.features for request in requests]
-    return {
-        name: from_list(spec.kind, list(map(attrgetter(name), features)))
-        for name, spec in CUSTOMER.specs.items()
-    }
+def _customer_column(name: str, features: Sequence[Any]) -> Column:
+    return from_list(CUSTOMER.specs[name].kind, list(map(attrgetter(name), features)))
 
 
 class Judge:
@@ -152,72 +122,70 @@ class Judge:
 
     def __init__(self, rules: RuleSet):
         self._scorer = Scorer(rules, DecisionPolicy())
-        self._ids = [compiled.rule.id for compiled in rules.live]
 
     def judge(self, featured: Featured) -> Processed:
-        records = featured.decoded.records
-        outputs = [
-            dead_letters("dlq.score", records, featured.decoded.rejections, "scoring.requests")
-        ]
-        if len(featured.rows):
+        requests = featured.requests
+        decoded = requests.decoded
+        records = decoded.records
+        outputs = [dead_letters("dlq.score", records, decoded.rejections, "scoring.requests")]
+        if len(requests.rows):
             scores = self._scorer.score(featured.columns)
             outputs += [self._scores(featured, scores), self._alerts(featured, scores)]
         return Processed(
             offsets=records.offsets,
             arrival_us=records.arrival_us,
-            fates=featured.decoded.fates,
+            fates=decoded.fates,
             outputs=outputs,
-            watermark_us=featured.watermark_us,
+            watermark_us=requests.watermark_us,
         )
 
     def _scores(self, featured: Featured, scores: Scores) -> Output:
         requests = featured.requests
-        times = format_timestamps(featured.decoded.times_us[featured.rows])
-        values: list[bytes | None] = []
-        for i, (request, value, decision) in enumerate(
-            zip(requests, scores.score.tolist(), scores.decision.tolist(), strict=True)
-        ):
-            values.append(
-                _encode(
-                    Scored(
-                        transaction_id=request.transaction_id,
-                        user_id=request.user_id,
-                        device_id=request.device_id,
-                        event_timestamp=times[i],
-                        total_amount=_money(request.cents),
-                        currency=request.currency,
-                        score=value,
-                        decision=DECISIONS[decision],
-                        rules=[self._ids[rule] for rule in scores.rules[i]],
-                        shadow_rules=self._scorer.shadow_rules(scores, i),
-                        rule_set=self._scorer.rules.version,
-                    )
-                )
-            )
-        return _output("scores", featured.decoded.records, featured.rows, requests, values)
+        users = requests.each("user_id")
+        scored = map(
+            Scored,
+            requests.each("transaction_id"),
+            users,
+            requests.each("device_id"),
+            featured.times,
+            featured.amounts,
+            requests.each("currency"),
+            scores.score.tolist(),
+            _DECISIONS[scores.decision].tolist(),
+            self._scorer.rule_ids(scores),
+            self._scorer.shadow_rule_ids(scores),
+            repeat(self._scorer.rules.version),
+        )
+        return Output(
+            topic="scores",
+            causes=requests.decoded.records.offsets[requests.rows],
+            keys=list(map(str.encode, users)),
+            values=list(map(_encode, scored)),
+            partition=requests.decoded.records.partition,
+        )
 
     def _alerts(self, featured: Featured, scores: Scores) -> Output:
-        found = scores.alerts
-        rows = featured.rows[found]
-        requests = [featured.requests[i] for i in found.tolist()]
-        times = format_timestamps(featured.decoded.times_us[rows])
-        values: list[bytes | None] = [
-            _encode(self._alert(request, time, featured, scores, i))
-            for request, time, i in zip(requests, times, found.tolist(), strict=True)
-        ]
-        return _output("alerts", featured.decoded.records, rows, requests, values)
+        records, rows = featured.requests.decoded.records, featured.requests.rows
+        raised = scores.alerts.tolist()
+        alerts = [self._alert(featured, scores, i) for i in raised]
+        return Output(
+            topic="alerts",
+            causes=records.offsets[rows[raised]],
+            keys=[alert.user_id.encode() for alert in alerts],
+            values=list(map(_encode, alerts)),
+            partition=records.partition,
+        )
 
-    def _alert(
-        self, request: Request, time: str, featured: Featured, scores: Scores, i: int
-    ) -> PublishedAlert:
+    def _alert(self, featured: Featured, scores: Scores, i: int) -> PublishedAlert:
+        request = featured.requests.payments[i]
         return PublishedAlert(
             alert_id=alert_id(request.transaction_id),
             transaction_id=request.transaction_id,
             user_id=request.user_id,
             device_id=request.device_id,
-            event_timestamp=time,
+            event_timestamp=featured.times[i],
             arrived_at=request.arrived_at,
-            total_amount=_money(request.cents),
+            total_amount=featured.amounts[i],
             currency=request.currency or "",
             score=scores.score.item(i),
             decision=DECISIONS[scores.decision.item(i)],
@@ -225,23 +193,3 @@ class Judge:
             reasons=self._scorer.reasons(scores, featured.columns, i),
             rule_set=self._scorer.rules.version,
         )
-
-
-def _output(
-    topic: str,
-    records: Records,
-    rows: NDArray[np.int64],
-    requests: list[Request],
-    values: list[bytes | None],
-) -> Output:
-    return Output(
-        topic=topic,
-        causes=records.offsets[rows],
-        keys=[request.user_id.encode() for request in requests],
-        values=values,
-        partition=records.partition,
-    )
-
-
-def _money(cents: int) -> str:
-    return f"{cents // 100}.{cents % 100:02d}"

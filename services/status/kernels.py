@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 import dataflows
-from dataflows.contracts.money import parse_money
+from dataflows.contracts.money import format_money, parse_money
 from dataflows.contracts.nesting import MAX_DEPTH, nesting_depth
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
 from dataflows.eventtime.name_table import NameTable
@@ -63,7 +63,7 @@ def compile_kernels() -> None:
     """Takes seconds the first time and a fraction of one afterwards."""
     times_us, _ = parse_timestamps(["2026-01-01T00:00:00Z", 1])
     format_timestamps(times_us)
-    parse_money(["1.00"])
+    format_money(parse_money(["1.00"])[0])
     nesting_depth(b"[" * (MAX_DEPTH + 1))
     DerivedIds("any").next_ids([b"any"])
     NameTable().ids([f"name {i}" for i in range(2_000)])  # enough to make it grow
@@ -77,6 +77,6 @@ def compile_kernels() -> None:
     for declared in (CUSTOMER, DEVICE):
         fields = {name: ["a", None] for name in (declared.entity, *declared.others)}
         rolling = RollingFeatures(declared, lateness_us=1)
-        rolling.process(Payments(fields, times_us, times_us, times_us, np.ones(2, np.bool_)))
+        rolling.process(Payments(fields, times_us, times_us, times_us[[0, 1, 1]]))
         RollingFeatures(declared, lateness_us=1).restore(rolling.snapshot())
     Sessions.restore(settings, sessions.snapshot())

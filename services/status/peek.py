@@ -98,13 +98,21 @@ def _put(line: dict[str, object], name: str, data: bytes | None) -> None:
 
 
 def print_record(record: Record) -> None:
-    """The record for a person: where and when it is, its headers, its value as it is."""
+    """The record for a person: where and when it is, its headers, its value (of a scoring request,
+    which is written without names, with names)."""
     (arrived,) = format_timestamps(np.array([record.arrival_us], np.int64))
     key = "" if record.key is None else f" key {_text(record.key)}"
     print(f"{record.topic}/{record.partition} @{record.offset} {arrived}{key}")
     for name, value in record.headers:
         print(f"  {name}: {_text(value)}")
-    print("  " + ("(no value)" if record.value is None else _text(record.value)))
+    print("  " + ("(no value)" if record.value is None else _text(_for_people(record))))
+
+
+def _for_people(record: Record) -> bytes:
+    from dataflows.flows.payments import REQUESTS, with_names
+
+    value = record.value or b""
+    return with_names(value) if record.topic == REQUESTS else value
 
 
 def _text(data: bytes) -> str:

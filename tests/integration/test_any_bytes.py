@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from dataflows.features.catalogue import CUSTOMER
+from dataflows.flows.payments import LAYOUT, Request
+
 GOOD = {"event_id": "g", "event_type": "page_view", "user_id": "u1"}
 TIME = "2026-05-01T12:00:00Z"
 
@@ -88,8 +91,17 @@ def test_unknown_fields_are_kept_and_cannot_pose_as_enrichment(bench: Any) -> No
 
 
 def payment(**changes: object) -> bytes:
-    fields = {"transaction_id": "t", "user_id": "u", "event_timestamp": TIME, "cents": 1}
+    fields = {"transaction_id": "t", "user_id": "u", "event_timestamp": TIME}
     return json.dumps({**fields, "total_amount": "1.00", **changes}).encode()
+
+
+def request(**changes: object) -> bytes:
+    """A scoring request as its array; `layout` comes first."""
+    names = ("layout", *Request.__struct_fields__)
+    features = [None] * len(CUSTOMER.specs)
+    fields = {"layout": LAYOUT, "event_timestamp": TIME, "transaction_id": "t", "user_id": "u"}
+    given = {**fields, "cents": 1, "features": features, **changes}
+    return json.dumps([given.get(name) for name in names]).encode()
 
 
 @pytest.mark.parametrize(
@@ -102,16 +114,20 @@ def payment(**changes: object) -> bytes:
         ("sessionize", "events.clickstream", event(event_timestamp="noon"), "bad_timestamp"),
         ("features", "events.transactions", payment(total_amount="9" * 400 + ".00"), "invalid"),
         ("features", "events.transactions", payment(total_amount="-1.00"), "invalid"),
-        ("score", "scoring.requests", payment(cents=10**400), "invalid"),
-        ("score", "scoring.requests", payment(cents=-1), "invalid"),
-        ("score", "scoring.requests", payment(features={"customer_count_1h": "x"}), "invalid"),
+        ("score", "scoring.requests", request(cents=10**400), "invalid"),
+        ("score", "scoring.requests", request(cents=10**14), "invalid"),
+        ("score", "scoring.requests", request(cents=-1), "invalid"),
+        ("score", "scoring.requests", request(features=["x"] * len(CUSTOMER.specs)), "invalid"),
+        ("score", "scoring.requests", request(features=[]), "invalid"),
+        ("score", "scoring.requests", request(layout="0-of-another-version"), "invalid"),
+        ("score", "scoring.requests", payment(cents=1), "invalid"),
     ],
 )
 def test_flows_further_on_survive_what_no_ingest_would_let_through(
     flow: str, topic: str, poison: bytes, reason: str, bench: Any
 ) -> None:
     shop = bench()
-    good = event() if flow == "sessionize" else payment()
+    good = {"sessionize": event, "features": payment, "score": request}[flow]()
     shop.publish(topic, [good, poison, good])
     shop.run(flow)
     (letter,) = shop.records(f"dlq.{flow}")

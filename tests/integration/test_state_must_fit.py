@@ -11,13 +11,17 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from flow_bench import Bench
 from pyarrow import parquet
 
 from dataflows.connectors.lake import lake_files
 from dataflows.connectors.log import LogError
+from dataflows.features.catalogue import CUSTOMER
+from dataflows.flows.payments import CustomerFeatures, Request
 from dataflows.runtime import slot as slots
 from dataflows.runtime.config import load_config
 from dataflows.runtime.recovery import reset_recovery
@@ -203,15 +207,20 @@ def on_a_new_log(bench: Bench, open_bench: Make) -> Bench:
 
 
 def requests(first: int, count: int) -> list[bytes | None]:
+    nothing: dict[str, Any] = dict.fromkeys(Request.__struct_fields__)
     return [
-        json.dumps(
-            {
-                "transaction_id": f"t{number}",
-                "user_id": "u",
-                "cents": 100,
-                "event_timestamp": (START + timedelta(hours=number)).isoformat(),
-            }
-        ).encode()
+        msgspec.json.encode(
+            Request(
+                **nothing
+                | {
+                    "transaction_id": f"t{number}",
+                    "user_id": "u",
+                    "cents": 100,
+                    "event_timestamp": (START + timedelta(hours=number)).isoformat(),
+                    "features": CustomerFeatures(*[None] * len(CUSTOMER.specs)),
+                }
+            )
+        )
         for number in range(first, first + count)
     ]
 

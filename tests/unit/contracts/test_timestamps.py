@@ -12,6 +12,7 @@ from dataflows.contracts.timestamps import (
     MAX_US,
     MIN_US,
     READ,
+    canonical_timestamps,
     format_timestamps,
     parse_timestamps,
     scan_timestamps,
@@ -44,6 +45,27 @@ def test_canonical_text_equals_datetime_and_reads_back(instants: list[int]) -> N
     parsed, ok = parse_timestamps(texts)
     assert ok.all()
     assert parsed.tolist() == instants
+
+
+FORMS = (
+    "2026-11-23T06:40:54.123456Z",
+    "2026-11-23t06:40:54.123456Z",
+    "2026-11-23T06:40:54.123456z",
+    "2026-11-23 06:40:54.123456Z",
+    "2026-11-23T06:40:54.1234567Z",
+    "2026-11-23T06:40:54.12345Z",
+    "2026-11-23T06:40:54.1+01:00",  # as long as the canonical form
+    "2026-11-23T06:40:54Z",
+    1_795_416_054_123,
+    1_795_416_054_123.456,
+)
+
+
+@given(st.lists(st.sampled_from(FORMS), max_size=3) | st.lists(st.just(FORMS[0]), max_size=3))
+def test_what_was_read_is_written_in_the_canonical_form(values: list[str | int | float]) -> None:
+    us, ok = parse_timestamps(values)
+    assert ok.all()
+    assert canonical_timestamps(values, us) == format_timestamps(us)
 
 
 @given(

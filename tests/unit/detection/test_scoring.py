@@ -80,7 +80,18 @@ def test_scores_decisions_and_severities() -> None:
         Severity.HIGH,
     ]
     assert scores.alerts.tolist() == [1, 2, 3, 4]
-    assert [Scorer(RULES, DecisionPolicy()).shadow_rules(scores, row) for row in (0, 3)] == [
+    scorer = Scorer(RULES, DecisionPolicy())
+    assert [list(ids) for ids in scorer.rule_ids(scores)] == [
+        [],
+        ["a_large"],
+        ["a_large", "b_foreign"],
+        ["c_burst"],
+        ["d_shared"],
+        [],
+    ]
+    assert [list(ids) for ids in scorer.shadow_rule_ids(scores)] == [
+        *[["e_trial"]] * 3,
+        [],
         ["e_trial"],
         [],
     ]

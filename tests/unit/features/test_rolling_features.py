@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dataflows.eventtime.snapshots import SnapshotError
 from dataflows.features.catalogue import CATALOGUE, CUSTOMER, DAY_US, DEVICE, HOUR_US, MINUTE_US
-from dataflows.features.columns import Scalar
+from dataflows.features.columns import Column, Scalar
 from dataflows.features.rolling import (
     Aggregate,
     Feature,
@@ -66,16 +66,29 @@ def arrive(drawn: list[tuple]) -> list[Payment]:
 
 
 def process(features: RollingFeatures, batch: list[Payment]) -> dict[str, list[Scalar | None]]:
+    """One answer a record; those that are no payments only move the watermark, and have none."""
+    counted = [p for p in batch if p.counts]
     columns = features.process(
         Payments(
-            fields={name: [getattr(p, name) for p in batch] for name in FIELDS},
-            amounts_cents=np.array([p.cents for p in batch], np.int64),
-            times_us=np.array([p.time for p in batch], np.int64),
-            watermarks_us=np.array([p.watermark for p in batch], np.int64),
-            counts=np.array([p.counts for p in batch], np.bool_),
+            fields={name: [getattr(p, name) for p in counted] for name in FIELDS},
+            amounts_cents=np.array([p.cents for p in counted], np.int64),
+            times_us=np.array([p.time for p in counted], np.int64),
+            watermarks_us=np.array([p.watermark for p in [*counted, batch[-1]]], np.int64),
         )
     )
-    return {name: column.to_list() for name, column in columns.items()}
+    rows = np.cumsum([p.counts for p in batch]) - 1
+    answers = {name: in_python(column) for name, column in columns.items()}
+    return {
+        name: [answer[row] if p.counts else None for p, row in zip(batch, rows, strict=True)]
+        for name, answer in answers.items()
+    }
+
+
+def in_python(column: Column) -> list[Scalar | None]:
+    return [
+        value if valid else None
+        for value, valid in zip(column.values.tolist(), column.valid.tolist(), strict=True)
+    ]
 
 
 def within(past: list[Payment], now: Payment, entity: str, window: int) -> list[Payment]:

@@ -1,0 +1,70 @@
+"""What travels between the hops of scoring: compact, yet safe against another version's."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from dataflows.features.catalogue import CUSTOMER
+from dataflows.flows.payments import (
+    LAYOUT,
+    CustomerFeatures,
+    Request,
+    request_decoder,
+    with_names,
+)
+
+REQUEST = Request(
+    event_timestamp="2026-03-05T10:48:29.001720Z",
+    transaction_id="t-1",
+    user_id="C1",
+    cents=13_409,
+    currency="EUR",
+    status="captured",
+    items_count=1,
+    payment_method="card",
+    card_country="DE",
+    shipping_country=None,
+    customer_country="DE",
+    customer_segment="vip",
+    device_id=None,
+    arrived_at=None,
+    features=CustomerFeatures(1, 1, 4, 9, 134.09, 630.44, 384.77, 127.5, 1.05, 0.5, 1, False, None),
+)
+
+
+def test_a_request_reads_back() -> None:
+    assert request_decoder.decode(msgspec.json.encode(REQUEST)) == REQUEST
+
+
+def test_for_people_it_has_names() -> None:
+    named = json.loads(with_names(msgspec.json.encode(REQUEST)))
+    assert (named["cents"], named["shipping_country"]) == (13_409, None)
+    assert list(named["features"]) == list(CUSTOMER.specs)
+    assert named["features"]["customer_amount_1h"] == 134.09
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b"[" * 100_000, b'["0-other"]'])
+def test_what_is_no_request_is_shown_as_it_is(value: bytes) -> None:
+    assert with_names(value) == value
+
+
+def test_a_request_of_another_layout_is_refused_not_misread() -> None:
+    other = msgspec.json.encode(REQUEST).replace(LAYOUT.encode(), b"1-00000000")
+    with pytest.raises(msgspec.ValidationError, match=r"Invalid value '1-00000000' - at `\$\[0\]`"):
+        request_decoder.decode(other)
+
+
+def test_the_layout_changes_with_what_stands_where() -> None:
+    """When this fails, what is in flight cannot be read any more: raise the number in LAYOUT (the
+    digest follows the features by itself), and say so in the notes of the release."""
+    assert (LAYOUT, Request.__struct_fields__) == (
+        "1-30d16a3e",
+        (
+            *("event_timestamp", "transaction_id", "user_id", "cents", "currency", "status"),
+            *("items_count", "payment_method", "card_country", "shipping_country"),
+            *("customer_country", "customer_segment", "device_id", "arrived_at", "features"),
+        ),
+    )
