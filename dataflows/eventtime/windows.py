@@ -22,6 +22,7 @@ _FIRST_ENTITIES = 1024
 _FIRST_EVENTS = 8192
 _RESTORE_AT_ONCE = 65_536
 _KEEP_IDLE = 4096
+SWEEP = 4  # entities looked at for each record: of those kept, at most so many in one have expired
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class SlidingWindows:
         self._grow_to_names()
         self._named[slots[slots != NO_NAME]] = True
         self._slide(slots, times_us, values, other_ids, floors, answers)
-        self._sweep(int(floors[-1]), budget=n + 64)
+        self._sweep(int(floors[-1]), budget=SWEEP * (n + 16))
         for m in range(self.others):
             self._forget_others(m)
         return _columns(answers)
@@ -191,18 +192,21 @@ class SlidingWindows:
 
     def _sweep(self, floor: int, budget: int) -> None:
         """Look at the next entities in turn; free those whose events have all expired."""
-        looks = min(budget, self._named.size)
+        room = self._names.room
+        if not room:
+            return
+        looks = min(budget, room)
         empty = np.empty(looks, np.int32)
         found = kernel.sweep(
             self._pool,
             self._references,
             self._entities,
-            self._named,
+            self._named[:room],
             self._cursor,
             floor,
             empty,
         )
-        self._cursor = (self._cursor + looks) % self._named.size
+        self._cursor = (self._cursor + looks) % room
         self._named[empty[:found]] = False
         self._names.forget(empty[:found])
 
