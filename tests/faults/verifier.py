@@ -358,10 +358,11 @@ from payments p join payments o
     on o.name = p.name and o.place <= p.place and o.time <= p.time and p.time - o.time < 2592000e6
 group by p.id
 """
-COMPARED = (
-    *("customer_count_1h", "customer_count_24h", "customer_amount_24h"),
-    *("customer_distinct_cards_1h", "customer_max_amount_30d"),
-)
+# Where they stand in a scoring request, an array: its third entry is the transaction, its last one
+# holds the customer's features.
+TRANSACTION, CUSTOMER = 2, -1
+COUNT_1H, COUNT_24H, AMOUNT_24H, DISTINCT_CARDS_1H, MAX_AMOUNT_30D = 1, 2, 5, 10, 6
+COMPARED = (COUNT_1H, COUNT_24H, AMOUNT_24H, DISTINCT_CARDS_1H, MAX_AMOUNT_30D)
 
 
 def _check_scores(verdict: Verdict, topics: _Topics, accepted: list[Judged]) -> None:
@@ -375,13 +376,15 @@ def _check_scores(verdict: Verdict, topics: _Topics, accepted: list[Judged]) -> 
         "cents": [int(each.document["total_amount"].replace(".", "")) for each in paid],
         "card": [each.document["payment"]["card_id"] for each in paid],
     }
-    requests = [r.document for r in topics["scoring.requests"] if r.heartbeat is None]
+    requests = [
+        json.loads(r.value or b"") for r in topics["scoring.requests"] if r.heartbeat is None
+    ]
     verdict.expect(
         "features",
         [_rounded(row) for row in _ask(FEATURES, payments=payments)],
         [
-            _rounded((r["transaction_id"], *(r["features"][name] for name in COMPARED)))
-            for r in requests
+            _rounded((request[TRANSACTION], *(request[CUSTOMER][place] for place in COMPARED)))
+            for request in requests
         ],
     )
     scores = [record.document for record in topics["scores"]]

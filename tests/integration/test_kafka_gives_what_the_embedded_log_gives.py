@@ -21,6 +21,7 @@ from flow_bench import Bench
 from dataflows.connectors.log import Log
 from dataflows.connectors.records import heartbeat_time
 from dataflows.flows.opening import open_shop
+from dataflows.flows.payments import with_names
 from dataflows.runtime.config import load_config
 from services.broker.broker import Broker
 from services.simulator.driver import publish_chunks
@@ -94,7 +95,7 @@ def said(bench: Bench) -> Said:
     """Partition, key and value of every record but heartbeats; no offsets, no arrival times."""
     return {
         topic: [
-            (record.partition, record.key, _ARRIVAL.sub(b"", record.value or b""))
+            (record.partition, record.key, _ARRIVAL.sub(b"", with_names(record.value or b"")))
             for record in peek_records(bench.log, topic, None, 0, 2**62)
             if heartbeat_time(record.headers) is None
         ]
