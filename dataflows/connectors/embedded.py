@@ -36,8 +36,8 @@ from dataflows.connectors.sqlite_file import create
 T = TypeVar("T")
 
 NEVER = (
-    "keys and state hang on that number: more partitions would move keys, fewer lose them; "
-    "configure the number it has, or start a new log in another data_dir"
+    "keys and state hang on that number; configure the one it has, and have `tidegate reshard` "
+    "change it"
 )
 
 
@@ -87,10 +87,16 @@ class EmbeddedLog:
             if there.get(topic, count) != count:
                 raise LogError(
                     f"topic {topic} has {there[topic]} partition(s) in {self.path}, not {count}: "
-                    "keys and state hang on that number, so it cannot change; configure "
-                    f"{there[topic]}, or start a new log in another data_dir"
+                    f"keys and state hang on that number; configure {there[topic]}, and have "
+                    "`tidegate reshard` change it"
                 )
         return [topic for topic in partitions if topic not in there]
+
+    def grow_topics(self, partitions: Mapping[str, int]) -> None:
+        with self._lock, self._store.transaction():
+            there = self._store.topics()
+            for topic, count in partitions.items():
+                self._store.add_partitions(topic, range(there[topic].partitions, count))
 
     def plan_topics(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -95,7 +95,12 @@ class Store(SqliteFile):
 
     def add_topic(self, topic: str, partitions: int) -> None:
         """Part of a transaction."""
-        for partition in range(partitions):
+        self.add_partitions(topic, range(partitions))
+
+    def add_partitions(self, topic: str, partitions: Iterable[int]) -> None:
+        """Part of a transaction."""
+        self._partition_ids.pop(topic, None)
+        for partition in partitions:
             self.execute(
                 "INSERT INTO partitions (topic, partition) VALUES (?, ?)", (topic, partition)
             )

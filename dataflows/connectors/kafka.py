@@ -66,11 +66,14 @@ class KafkaLog:
         self._topics = Topics(self._cluster, self._admin, policy or TopicPolicy())
         # Ends include open transactions, so that whoever reads to an end misses no commit that has
         # returned but does not show yet.
-        self._asking = self._cluster.consumer(isolation_level="read_uncommitted")
+        self._asking = self._asker()
         self._counting: Consumer | None = None
         self._appender = Appender(self._cluster)
         self._markers = MarkerReader(self._cluster, self._ends)
         self._lock = threading.Lock()
+
+    def _asker(self) -> Consumer:
+        return self._cluster.consumer(isolation_level="read_uncommitted")
 
     def missing_topics(self, partitions: Mapping[str, int]) -> list[str]:
         return self._topics.missing(partitions)
@@ -80,6 +83,13 @@ class KafkaLog:
     ) -> None:
         missing = self._topics.missing(partitions)
         self._topics.create({topic: partitions[topic] for topic in missing}, keep or {})
+
+    def grow_topics(self, partitions: Mapping[str, int]) -> None:
+        self._topics.grow(partitions)
+        # Clients that have asked for the topics before would not know the new ones for long.
+        self._appender.close()
+        self._asking.close()
+        self._asking = self._asker()
 
     def plan_topics(
         self,

@@ -12,6 +12,7 @@ from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     ResourceType,
     TopicMetadata,
@@ -70,8 +71,8 @@ class Topics:
             if there.get(topic, count) != count:
                 raise LogError(
                     f"topic {topic} has {there[topic]} partition(s) in {self._cluster.url}, not "
-                    f"{count}: keys and state hang on that number, so it cannot change; configure "
-                    f"{there[topic]}, or start with new topics on another cluster"
+                    f"{count}: keys and state hang on that number; configure {there[topic]}, and "
+                    "have `tidegate reshard` change it"
                 )
         return [topic for topic in partitions if topic not in there]
 
@@ -91,7 +92,22 @@ class Topics:
             except LogError as error:
                 if not _is_there_already(error):
                     raise
-        self._cluster.ask("waiting for leaders", lambda: self._await_leaders(set(made)))
+        self._cluster.ask("waiting for leaders", lambda: self._await_leaders(partitions))
+        self.refresh()
+
+    def grow(self, partitions: Mapping[str, int]) -> None:
+        there = self.refresh()
+        more = [
+            NewPartitions(topic, count)
+            for topic, count in partitions.items()
+            if there[topic] < count
+        ]
+        if not more:
+            return
+        grown = self._admin.create_partitions(more, request_timeout=CALL_S)
+        for name, future in grown.items():
+            self._cluster.ask(f"adding partitions to topic {name}", future.result)
+        self._cluster.ask("waiting for leaders", lambda: self._await_leaders(partitions))
         self.refresh()
 
     def make_markers(self, slot: str) -> None:
@@ -118,14 +134,13 @@ class Topics:
             wanted[MIN_INSYNC] = str(self._policy.min_insync_replicas)
         return wanted
 
-    def _await_leaders(self, topics: set[str]) -> None:
+    def _await_leaders(self, partitions: Mapping[str, int]) -> None:
         found = self._admin.list_topics(timeout=CALL_S).topics
         led = {
-            name
+            name: sum(p.leader >= 0 for p in topic.partitions.values())
             for name, topic in found.items()
-            if topic.partitions and all(p.leader >= 0 for p in topic.partitions.values())
         }
-        if not topics <= led:
+        if any(led.get(topic, 0) < count for topic, count in partitions.items()):
             raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
 
     def plan(
@@ -153,8 +168,8 @@ class Topics:
         if now != count:
             yield TopicStep(
                 *(topic, "refuse", "partitions", str(now), str(count)),
-                "keys and state hang on that number: more partitions would move keys, fewer lose "
-                "them; configure the number it has, or start with new topics on another cluster",
+                "keys and state hang on that number; configure the one it has, and have `tidegate "
+                "reshard` change it",
             )
         factor = self._policy.replication_factor
         copies = min((len(p.replicas) for p in found.partitions.values()), default=0)

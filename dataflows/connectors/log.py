@@ -211,6 +211,10 @@ class Log(Protocol):
         """
         ...
 
+    def grow_topics(self, partitions: Mapping[str, int]) -> None:
+        """Adds partitions to topics that have fewer; for `reshard`, which knows what keys mean."""
+        ...
+
     def plan_topics(
         self,
         partitions: Mapping[str, int],

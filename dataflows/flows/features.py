@@ -60,6 +60,10 @@ class Paid:
     decoded: Events[Payment]
     cents: NDArray[np.int64]
 
+    @property
+    def records(self) -> Records:
+        return self.decoded.records
+
 
 _decoder = msgspec.json.Decoder(Payment)
 _encode = msgspec.json.Encoder().encode

@@ -20,7 +20,7 @@ import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
 
-from dataflows.connectors.records import Output
+from dataflows.connectors.records import Output, Records
 from dataflows.contracts.money import format_money
 from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.detection.alerts import Alert
@@ -47,7 +47,7 @@ def score(slot: Slot, shop: Shop) -> Dataflow:
     slot.replay_with["rule set"] = rules.version
     flow = Dataflow("score")
     records = read("read", flow, slot)
-    requests = map_value("decode", records, partial(decode_events, request_decoder))
+    requests = map_value("decode", records, decode)
     featured = keep_state("device", requests, slot, partial(DeviceHop, slot.config.event_time))
     judged = map_value("judge", featured, Judge(rules).judge)
     publish("publish", judged, slot)
@@ -88,6 +88,11 @@ class Featured:
 
 _encode = msgspec.json.Encoder().encode
 _DECISIONS = np.array([decision.value for decision in DECISIONS], object)
+
+
+def decode(records: Records) -> Events[Request]:
+    """Requests, as the first hop wrote them."""
+    return decode_events(request_decoder, records)
 
 
 class DeviceHop(EntityHop):

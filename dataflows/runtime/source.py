@@ -13,6 +13,7 @@ from bytewax.operators import KeyedStream
 
 from dataflows.connectors.log import Reader
 from dataflows.connectors.records import Records
+from dataflows.runtime.handover import apart, was_resharded
 from dataflows.runtime.recovery import was_reset
 from dataflows.runtime.slot import Refused, Slot
 
@@ -85,6 +86,7 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
         self._batch_records = slot.config.slots.batch_records
         self._end = slot.log.offsets(slot.topic, slot.partition)[1] if slot.stop_at_end else None
         self._full = False
+        self._held: Records | None = None
         self._last_records = time.monotonic()
         slot.stats.running = True
 
@@ -104,8 +106,19 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
             return []
         self._full = len(records) == self._batch_records
         self._last_records = time.monotonic()
-        self._next_offset = int(records.offsets[-1]) + 1
-        return [(self._slot.name, records)]
+        if records.headers is None and self._held is None:
+            self._next_offset = int(records.offsets[-1]) + 1
+            return [(self._slot.name, records)]
+        return [(self._slot.name, batch) for batch in self._apart(records)]
+
+    def _apart(self, records: Records) -> list[Records]:
+        """Batches with each state that is handed over on its own; half of one waits."""
+        if self._held is not None:
+            records = Records.concat([self._held, records])
+        batches, self._held = apart(records)
+        if batches:
+            self._next_offset = int(batches[-1].offsets[-1]) + 1
+        return batches
 
     def _park_when_idle(self) -> None:
         slot = self._slot
@@ -138,6 +151,8 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
 
 def _check_fingerprint(slot: Slot, stored: dict[str, Any]) -> None:
     for what, now in slot.fingerprint.items():
+        if what == "partitions" and was_resharded(slot.log, slot.topic, now):
+            continue
         if stored.get(what) != now:
             raise Refused(
                 f"slot {slot.name}: its state was written with {what} = {stored.get(what)}, this "

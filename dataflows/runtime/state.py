@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import bytewax.operators as op
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from dataflows.runtime.handover import handed_over
 from dataflows.runtime.slot import Slot
 
 In = TypeVar("In", contravariant=True)
@@ -40,7 +41,7 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
         restore: Callable[[bytes | None], State[Any, Any]],
         resume: bytes | None,
     ):
-        self._slot = slot
+        self._slot, self._restore = slot, restore
         try:
             self._state = restore(resume)
         except Exception as error:
@@ -48,9 +49,17 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
 
     def on_batch(self, values: list[Any]) -> tuple[list[Any], bool]:
         try:
-            return [self._state.process(value) for value in values], self.RETAIN
+            return [self._process(value) for value in values], self.RETAIN
         except Exception as error:
             self._slot.fail(error)
+
+    def _process(self, value: Any) -> Any:
+        """Every batch has its `records`; those of a state that is handed over come alone."""
+        if value.records.headers is not None:
+            state = handed_over(value.records, self._slot.flow, self._slot.log)
+            if state is not None:
+                self._state = self._restore(state)
+        return self._state.process(value)
 
     def on_eof(self) -> tuple[list[Any], bool]:
         return [], self.RETAIN  # the end of a run is not the end of the data

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(run)
     app.command()(reset)
+    app.command()(reshard)
 
 
 def up(
@@ -67,8 +68,10 @@ def run(
     stop = install()
     from dataflows.flows.opening import builder
     from dataflows.runtime.worker import run_worker
+    from services.reshard.reshard import refuse_unfinished
 
     shop = context.shop()
+    refuse_unfinished(shop.log)
     slots = _chosen_slots({flow: shop.slots(_known(flow)) for flow in flows}, slot)
     for hosted in slots.values():
         for each in hosted:
@@ -118,6 +121,40 @@ def reset(
         reset_recovery(slot.directory)
         lease.release()
     print(f"{what} will rebuild their state from the log at the next start.")
+
+
+def reshard(
+    name: Annotated[
+        str, typer.Argument(metavar="FLOW", help="sessionize, features, score, or a source.")
+    ],
+    partitions: Annotated[int, typer.Option(min=1, help="A multiple of the present number.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Give a flow more slots: more partitions for its source, on any log, exactly once.
+
+    Stop the service and whoever writes to the source first. What is left is drained, each new
+    slot's state is rebuilt from the log and handed over in it, partitions are added. Then
+    configure the new number and start again. The time it took is printed.
+
+    Examples: `tidegate reshard sessionize --partitions 4`,
+    `tidegate reshard customer_support --partitions 2 --yes`
+    """
+    from services.reshard.reshard import reshard as multiply
+    from services.reshard.reshard import source_of
+
+    shop = context.shop_as_it_is()
+    source = source_of(name, shop)
+    question = f"Give {source} {partitions} partitions? There is no way back."
+    if not yes and not typer.confirm(question):
+        raise typer.Exit(1)
+    started = time.monotonic()
+    multiply(shop, source, partitions, say=_say)
+    took_s = time.monotonic() - started
+    print(
+        f"{source} has {partitions} partitions; downtime so far {took_s:.1f} s. Configure "
+        f"them ([partitions] {source} = {partitions}) wherever flows run or events are published, "
+        "then start again."
+    )
 
 
 def _known(flow: str) -> str:

@@ -15,6 +15,7 @@ from dataflows.runtime.announcement import announce
 from dataflows.runtime.durations import Duration
 from dataflows.runtime.health import Health, serve
 from dataflows.runtime.recovery import Lease
+from services.reshard.reshard import refuse_unfinished
 from services.supervisor.groups import group_flows
 from services.supervisor.heartbeats import HeartbeatWriter
 from services.supervisor.metrics import registry
@@ -42,6 +43,7 @@ def run_service(
         WorkersFailed: a worker cannot be kept running.
     """
     config = shop.config
+    refuse_unfinished(shop.log)
     _require_own_arrival_times(shop, say)
     lease = Lease(config.data_path, f"data directory {config.data_path}", LEASE_WAIT)
     try:

@@ -68,7 +68,7 @@ def test_completion_offers_commands_and_options(tmp_path: Path) -> None:
         )
         return done.stdout.split()
 
-    assert completed("tidegate re", 1) == ["reset", "replay"]
+    assert completed("tidegate re", 1) == ["reset", "reshard", "replay"]
     assert "--final" in completed("tidegate replay --f", 2)
 
 
@@ -111,6 +111,22 @@ def test_no_json_option_is_left_untried() -> None:
     assert {*JSON_CALLS, ("simulate",), ("health",)} == WITH_JSON
 
 
+def test_reshard_says_how_long_it_took_and_what_to_configure(tidegate: CommandLine) -> None:
+    file = tidegate.directory / "tidegate.toml"
+    file.write_text('[slots]\nreference_wait = "1s"\n')
+    assert tidegate("publish", "clickstream", "events.jsonl").code == 0
+    done = tidegate("reshard", "sessionize", "--partitions", "4", "--yes")
+    assert done.code == 0, done.err
+    assert re.search(r"downtime so far \d+\.\d s.*\[partitions\] clickstream = 4", done.out)
+    assert "draining ingest: 3 records" in done.err
+    refused = tidegate("status")
+    assert refused.code == 78
+    assert "configure 4" in refused.err
+    file.write_text("[partitions]\nclickstream = 4\n")
+    assert tidegate("status").code == 0
+    assert tidegate("topics", "plan").code == 0
+
+
 # --- usage ---------------------------------------------------------------------------------------
 
 REPLAY = ("replay", "sessionize", "--in", "events.jsonl", "--out", "out")
@@ -127,6 +143,9 @@ WRONG: dict[str, tuple[int, str]] = {
     "reset --yes": (2, "--all"),
     "reset ingest --all --yes": (2, "--all"),
     "up --for -1": (2, "--for"),
+    "reshard nope --partitions 4 --yes": (78, "sessionize, features, score, or a source: "),
+    "reshard sessionize --partitions 0": (2, "--partitions"),
+    "reshard sessionize --partitions 4 --yes": (78, "nothing to reshard"),
     "publish nope events.jsonl": (2, "clickstream, customer_profiles"),
     "publish clickstream": (2, "FILE"),
     "publish clickstream nowhere.jsonl": (78, "there is no such file"),

@@ -1,0 +1,115 @@
+"""A state in the log: the control record from which on a slot goes on with another state.
+
+It is a heartbeat, so that whoever knows nothing of states takes it for one, with the state in its
+headers, in pieces where it is large. It counts only if the marker of the reshard that wrote it
+vouches for it: clients may write to raw topics, but not to markers.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+
+import msgspec
+import numpy as np
+
+from dataflows.connectors.log import Log, Marker
+from dataflows.connectors.records import Output, Records, heartbeat_headers
+
+HEADER = "tidegate-state"
+PIECE_BYTES = 4 * 2**20
+RESHARD = "reshard."  # the slot whose marker vouches, with the source behind it
+VOUCHED, GROWN, BEGUN = "states", "partitions", "begun"  # what that marker counts
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """Piece `number` of `count` of the compressed state for a slot of `flow`."""
+
+    flow: str
+    number: int
+    count: int
+    data: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Piece).decode
+
+
+def digest(state: bytes) -> str:
+    return blake2b(state, digest_size=16).hexdigest()
+
+
+def handover(flow: str, topic: str, partition: int, time_us: int, state: bytes) -> Output:
+    """The records that hand a state over; event time has reached `time_us` in it."""
+    packed = zlib.compress(state, 1)
+    parts = [packed[i : i + PIECE_BYTES] for i in range(0, len(packed), PIECE_BYTES)]
+    count = len(parts)
+    headers = [
+        (*heartbeat_headers(time_us), (HEADER, _encode(Piece(flow, number, count, part))))
+        for number, part in enumerate(parts)
+    ]
+    nothing: list[bytes | None] = [None] * count
+    return Output(topic, np.zeros(count, np.int64), nothing, nothing, headers, partition)
+
+
+def apart(records: Records) -> tuple[list[Records], Records | None]:
+    """The records with each state in a batch of its own; and the rest, from a state on whose last
+    piece has not been read yet."""
+    rows = list(_pieces(records))
+    batches, done = [], 0
+    for row, piece in rows:
+        if piece.number:
+            continue
+        if done < row:
+            batches.append(records.slice(done, row))
+            done = row
+        if row + piece.count > len(records):
+            return batches, records.slice(row, len(records))
+        batches.append(records.slice(row, row + piece.count))
+        done = row + piece.count
+    if done < len(records):
+        batches.append(records.slice(done, len(records)))
+    return batches, None
+
+
+def handed_over(records: Records, flow: str, log: Log) -> bytes | None:
+    """The state that a batch of `apart` carries for a slot of the flow, if it is vouched for."""
+    pieces = [piece for _, piece in _pieces(records) if piece.flow == flow]
+    if not pieces or len(pieces) != len(records):
+        return None
+    try:
+        state = zlib.decompress(b"".join(piece.data for piece in pieces))
+    except zlib.error:
+        return None
+    markers = log.markers()
+    vouched = any(digest(state) in m.counts.get(VOUCHED, {}) for m in _reshards(markers).values())
+    return state if vouched else None
+
+
+def was_resharded(log: Log, topic: str, partitions: int) -> bool:
+    """Whether a reshard has given the topic this number of partitions, and is done."""
+    markers = _reshards(log.markers()).values()
+    return any(
+        marker.counts.get(GROWN, {}).get(topic) == partitions and not marker.counts.get(BEGUN)
+        for marker in markers
+    )
+
+
+def unfinished(log: Log) -> list[str]:
+    """The sources whose reshard was begun and not done."""
+    markers = _reshards(log.markers())
+    return [slot.removeprefix(RESHARD) for slot, m in markers.items() if m.counts.get(BEGUN)]
+
+
+def _reshards(markers: Mapping[str, Marker]) -> dict[str, Marker]:
+    return {slot: marker for slot, marker in markers.items() if slot.startswith(RESHARD)}
+
+
+def _pieces(records: Records) -> Iterator[tuple[int, Piece]]:
+    for row, headers in enumerate(records.headers or ()):
+        if len(headers) == 2 and headers[1][0] == HEADER and records.values[row] is None:
+            try:
+                yield row, _decode(headers[1][1])
+            except msgspec.MsgspecError:  # somebody else's header
+                continue

@@ -1,0 +1,1 @@
+"""More partitions for a source, with nothing lost and nothing repeated."""
