@@ -5,7 +5,7 @@ ARGS ?=
 COMPILE := --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint types faults kafka bench lock clean
+.PHONY: help setup demo test unit lint types faults kafka images bench lock clean
 
 help:    ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
@@ -24,10 +24,13 @@ faults: .venv/dev.ready ## every fault, seeded: make faults ARGS='--seed 7 --kil
 	$(BIN)/python -m pytest -m 'faults or survives' $(ARGS)
 kafka: .venv/dev.ready ## the tests against a real Kafka broker (needs java 17 and mvn)
 	$(BIN)/python -m pytest -m kafka $(ARGS)
+images: .venv/dev.ready ## the tests of the image and the compose file (needs Docker; or see .ci/containers)
+	$(BIN)/python -m pytest -m images tests/containers $(ARGS)
 bench: .venv/dev.ready ## the figures README claims
 	$(BIN)/python -m benchmarks $(ARGS)
 lock: .venv/dev.ready ## refresh locks/ from pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) -o locks/build.txt locks/build.in
+	$(BIN)/uv pip compile $(COMPILE) -o locks/compose.txt locks/compose.in
 	$(BIN)/uv pip compile $(COMPILE) -o locks/runtime.txt pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) --group dev -o locks/dev.txt pyproject.toml
 clean: ## remove the environment and local data
