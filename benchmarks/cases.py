@@ -12,8 +12,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from benchmarks.kafka_cases import ingest_on_kafka, sessionize_on_kafka
+from benchmarks.measured import Measured
 from benchmarks.payments import encoded_payments, make_payments
-from benchmarks.visits import EVENTS_A_VISIT, Visits, encoded, make_visits
+from benchmarks.visits import Visits, encoded, make_visits, steady_span_s
 from dataflows.connectors.records import published
 from dataflows.flows.opening import builder, open_shop
 from dataflows.flows.shop import Shop
@@ -22,16 +24,6 @@ from dataflows.runtime.slot import run_slot
 
 KERNEL_BATCH = 2_000
 HOPS = (("features", "events.transactions"), ("score", "scoring.requests"))
-
-
-class Measured(msgspec.Struct, kw_only=True):
-    """What a case saw; `seconds` is CPU time unless the case is about waiting."""
-
-    events: int
-    cpu_seconds: float
-    wall_seconds: float
-    rss_mb: float = 0.0
-    note: str = ""
 
 
 class Stopwatch:
@@ -145,17 +137,15 @@ def stock_bytewax(users: int, events: int) -> Measured:
 
 CASES: dict[str, Callable[[int, int], Measured]] = {
     case.__name__: case
-    for case in (sessions_kernel, sessionize, ingest, scoring, load, restart, stock_bytewax)
+    for case in (
+        *(sessions_kernel, sessionize, ingest, scoring, load, restart, stock_bytewax),
+        *(sessionize_on_kafka, ingest_on_kafka),
+    )
 }
 
 
 def _visits(users: int, events: int) -> Visits:
-    """As many sessions an event whatever the number of users: a user comes every 200 minutes.
-
-    With a million users and three million events that is two hours, so all of them are held.
-    """
-    visits_a_user = events / EVENTS_A_VISIT / users
-    return make_visits(events, users, span_s=12_000 * visits_a_user)
+    return make_visits(events, users, steady_span_s(users, events))
 
 
 def _shop(directory: Path) -> Shop:

@@ -45,6 +45,15 @@ class Visits:
         return [f"u-{user:07d}" for user in self.users.tolist()]
 
 
+def steady_span_s(users: int, events: int) -> float:
+    """As many sessions an event whatever the number of users: a user comes every 200 minutes.
+
+    With a million users and three million events that is two hours, so all of them are held.
+    """
+    visits_a_user = events / EVENTS_A_VISIT / users
+    return 12_000 * visits_a_user
+
+
 def make_visits(events: int, users: int, span_s: float, seed: int = 1) -> Visits:
     """Visits of a few clicks a minute apart, spread evenly over `span_s` of event time."""
     rng = np.random.default_rng(seed)

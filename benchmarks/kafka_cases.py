@@ -1,0 +1,181 @@
+"""The flows on a real Kafka, each in the worker process that `tidegate run` starts.
+
+A measurement is the same for whatever reads a topic: the process first drains a small topic, so
+that imports, compilation and connections are behind it; then a transaction commits the whole load
+at once, and the CPU time that the process takes until it has drained that, too, is what counts:
+user and system, all threads. The broker's is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from benchmarks.measured import Measured
+from benchmarks.visits import encoded, make_visits, steady_span_s
+from dataflows.connectors.log import Log
+from dataflows.flows.opening import open_shop
+from dataflows.runtime.config import load_config
+from tests.kafka_broker import Broker
+
+WARM_UP_EVENTS = 20_000
+PIECE = 10_000
+WAIT_S = 300.0
+POLL_S = 0.05
+
+
+class Meter:
+    """CPU and wall time of another process since the meter was made."""
+
+    def __init__(self, pid: int):
+        self._pid = pid
+        self._cpu, self._wall = self._cpu_seconds(), time.perf_counter()
+
+    def _cpu_seconds(self) -> float:
+        after_name = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _peak_mb(self) -> float:
+        status = Path(f"/proc/{self._pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+    def stop(self, events: int) -> Measured:
+        return Measured(
+            events=events,
+            cpu_seconds=self._cpu_seconds() - self._cpu,
+            wall_seconds=time.perf_counter() - self._wall,
+            rss_mb=self._peak_mb(),
+        )
+
+
+class Load:
+    """Clickstream events on their way into one partition, in the order of their making.
+
+    Args:
+        servers: host:port of the broker.
+        topic: takes `events` events of `users` users, after WARM_UP_EVENTS of them.
+    """
+
+    def __init__(self, servers: str, topic: str, users: int, events: int):
+        self._topic = topic
+        visits = make_visits(WARM_UP_EVENTS + events, users, steady_span_s(users, events))
+        self._blocks = list(encoded(visits))
+        self._producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "transactional.id": "benchmark",
+                "transaction.timeout.ms": 600_000,
+                "linger.ms": 20,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        self._producer.init_transactions(60)
+        self._messages = (
+            {"key": key, "value": value}
+            for keys, values in self._blocks
+            for key, value in zip(keys, values, strict=True)
+        )
+
+    def commit(self, events: int) -> None:
+        """Appends the next events; a reader of committed records sees all of them at once."""
+        self._producer.begin_transaction()
+        for left in range(events, 0, -PIECE):
+            piece = [next(self._messages) for _ in range(min(left, PIECE))]
+            while self._producer.produce_batch(self._topic, piece, partition=0) < len(piece):
+                raise RuntimeError("the producer's queue is full")
+            while len(self._producer) > PIECE:
+                self._producer.poll(0.01)
+        self._producer.commit_transaction(60)
+
+
+@contextmanager
+def broker() -> Iterator[Broker]:
+    with tempfile.TemporaryDirectory() as directory:
+        started = Broker(Path(directory))
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def throughput(flow: str, topic: str, users: int, events: int) -> Measured:
+    """The flow over one partition of the topic: exactly once, snapshots on."""
+    with broker() as kafka, tempfile.TemporaryDirectory() as directory:
+        overrides = {"data_dir": directory, "bus": kafka.url, "partitions": {"clickstream": 1}}
+        log = open_shop(load_config(None, {}, overrides)).log
+        load = Load(kafka.url.removeprefix("kafka://"), topic, users, events)
+        load.commit(WARM_UP_EVENTS)
+        with worker(flow, topic, overrides) as process:
+            _await_drained(log, flow, topic, process)
+            load.commit(events)
+            meter = Meter(process.pid)
+            _await_drained(log, flow, topic, process)
+            return meter.stop(events)
+
+
+def sessionize_on_kafka(users: int, events: int) -> Measured:
+    """Kafka -> decode -> sessions -> Kafka."""
+    return throughput("sessionize", "events.clickstream", users, events)
+
+
+def ingest_on_kafka(users: int, events: int) -> Measured:
+    """Kafka -> decode, validate, lateness, dedup, enrich -> Kafka."""
+    return throughput("ingest", "raw.clickstream", users, events)
+
+
+@contextmanager
+def worker(
+    flow: str, topic: str, settings: dict[str, object]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`tidegate run` on partition 0 of the topic; must stop cleanly."""
+    data_dir, bus = str(settings["data_dir"]), str(settings["bus"])
+    command = [sys.executable, "-m", "services.cli", "--data-dir", data_dir, "run", flow]
+    environment = {
+        "TIDEGATE_BUS": bus,
+        "TIDEGATE_CONFIG": _config_file(Path(data_dir)),
+        "OMP_NUM_THREADS": "1",
+        "RUST_BACKTRACE": "0",
+    }
+    process = subprocess.Popen(
+        [*command, "--slot", f"{topic}/0"], env={**os.environ, **environment}
+    )
+    try:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        if process.wait(WAIT_S):
+            raise RuntimeError(f"the worker ended with {process.returncode}")
+    finally:
+        process.kill()
+
+
+def _config_file(directory: Path) -> str:
+    file = directory / "benchmark.toml"
+    file.write_text('[partitions]\nclickstream = 1\n[slots]\npark_after = "1h"\n')
+    return str(file)
+
+
+def _await_drained(
+    log: Log, flow: str, topic: str, process: subprocess.Popen[bytes]
+) -> None:
+    """Waits until everything that is committed to the topic has its outputs committed."""
+    give_up = time.monotonic() + WAIT_S
+    slot, place = f"{flow}.{topic}.0", (topic, 0)
+    while True:
+        marker = log.markers().get(slot)
+        if log.unread({place: marker.next_offset if marker else 0})[place] == 0:
+            return
+        if process.poll() is not None:
+            raise RuntimeError(f"the worker ended with {process.returncode}")
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"{flow} does not catch up")
+        time.sleep(POLL_S)

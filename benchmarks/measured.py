@@ -1,0 +1,15 @@
+"""What a measurement says."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Measured(msgspec.Struct, kw_only=True):
+    """What a case saw; `seconds` is CPU time unless the case is about waiting."""
+
+    events: int
+    cpu_seconds: float
+    wall_seconds: float
+    rss_mb: float = 0.0
+    note: str = ""
