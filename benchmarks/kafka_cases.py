@@ -134,9 +134,7 @@ def ingest_on_kafka(users: int, events: int) -> Measured:
 
 
 @contextmanager
-def worker(
-    flow: str, topic: str, settings: dict[str, object]
-) -> Iterator[subprocess.Popen[bytes]]:
+def worker(flow: str, topic: str, settings: dict[str, object]) -> Iterator[subprocess.Popen[bytes]]:
     """`tidegate run` on partition 0 of the topic; must stop cleanly."""
     data_dir, bus = str(settings["data_dir"]), str(settings["bus"])
     command = [sys.executable, "-m", "services.cli", "--data-dir", data_dir, "run", flow]
@@ -164,9 +162,7 @@ def _config_file(directory: Path) -> str:
     return str(file)
 
 
-def _await_drained(
-    log: Log, flow: str, topic: str, process: subprocess.Popen[bytes]
-) -> None:
+def _await_drained(log: Log, flow: str, topic: str, process: subprocess.Popen[bytes]) -> None:
     """Waits until everything that is committed to the topic has its outputs committed."""
     give_up = time.monotonic() + WAIT_S
     slot, place = f"{flow}.{topic}.0", (topic, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -106,6 +107,7 @@ class KafkaReader:
             self._consumer = None
 
 
+_SECOND = itemgetter(1)
 _RECONNECTING = (
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -118,7 +120,8 @@ def _records(topic: str, partition: int, messages: list[Message], since_us: int)
     """The messages as columns. Arrival times are the broker's, and stand still where they step
     back."""
     count = len(messages)
-    arrival_us = np.fromiter((m.timestamp()[1] for m in messages), np.int64, count) * 1_000
+    milliseconds = map(_SECOND, map(Message.timestamp, messages))
+    arrival_us = np.fromiter(milliseconds, np.int64, count) * 1_000
     if count:
         arrival_us[0] = max(int(arrival_us[0]), since_us)
         np.maximum.accumulate(arrival_us, out=arrival_us)

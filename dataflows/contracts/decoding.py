@@ -6,6 +6,7 @@ unknown fields or write an integer as 1.0, or else it is refused with a reason a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -120,7 +121,10 @@ class BatchDecoder:
 
     def _read_times(self, events: list[Any], refused: dict[int, RefusedError]) -> NDArray[np.int64]:
         name = self._event_time
-        written = ["" if event is None else getattr(event, name) for event in events]
+        if refused:
+            written = ["" if event is None else getattr(event, name) for event in events]
+        else:
+            written = list(map(attrgetter(name), events))
         times_us, forms = scan_timestamps(written)
         for row in np.flatnonzero(forms != READ).tolist():
             refused.setdefault(row, unreadable_timestamp(name, written[row]))

@@ -63,11 +63,10 @@ def format_timestamps(us: NDArray[np.int64]) -> list[str]:
         return []
     if us.min() < MIN_US or us.max() > MAX_US:
         raise ValueError("an instant outside the years 1 to 9999 has no RFC 3339 form")
-    out = np.empty((len(us), _CANONICAL_LENGTH), np.uint8)
+    out = np.empty((len(us), _CANONICAL_LENGTH + 1), np.uint8)
+    out[:, _CANONICAL_LENGTH] = _NEWLINE
     _write_lines(np.ascontiguousarray(us, np.int64), out)
-    text = out.tobytes().decode("ascii")
-    step = _CANONICAL_LENGTH
-    return [text[start : start + step] for start in range(0, len(text), step)]
+    return out.tobytes().decode("ascii").splitlines()
 
 
 def canonical_timestamps(
@@ -247,7 +246,7 @@ def _write_digits(row, position, count, value):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _write_lines(us, out):  # type: ignore[no-untyped-def]
-    """Fill uint8[n, 27]; the civil date follows from days counted from 0000-03-01."""
+    """Fill uint8[n, 27 or more]; the civil date follows from days counted from 0000-03-01."""
     for index in range(len(us)):
         row = out[index]
         days = us[index] // _US_PER_DAY

@@ -7,8 +7,11 @@ Same partition number in and out, so that a source's event time stays in order p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -159,14 +162,15 @@ class Classifier:
             return []
         name = self._contract.user
         assert name is not None
-        rejections = []
-        for row in np.flatnonzero(codes == fates.GOOD).tolist():
-            if not isinstance(getattr(decoded.events[row], name), str):
-                codes[row] = fates.failed("missing_user")
-                rejections.append(
-                    Rejection(row, "missing_user", f"$.{name}: no user, so no session")
-                )
-        return rejections
+        rows = np.flatnonzero(codes == fates.GOOD).tolist()
+        users = _values_of(name, decoded, rows)
+        if set(map(type, users)) == {str}:
+            return []
+        missing = [row for row, user in zip(rows, users, strict=True) if not isinstance(user, str)]
+        codes[missing] = fates.failed("missing_user")
+        return [
+            Rejection(row, "missing_user", f"$.{name}: no user, so no session") for row in missing
+        ]
 
     def _classify(self, decoded: Decoded, codes: Fates, watermarks_us: NDArray[np.int64]) -> None:
         settings = self._settings
@@ -175,10 +179,14 @@ class Classifier:
         classes = classify(times_us, at_us, settings.lateness, settings.horizon)
         codes[events] = fates.FATE_OF_CLASS[classes]
         timely = events[classes <= Lateness.LATE]
-        name = self._contract.dedup_key
-        ids = [getattr(decoded.events[row], name) for row in timely.tolist()]
+        ids = _values_of(self._contract.dedup_key, decoded, timely.tolist())
         seen = self._dedup.seen(ids, decoded.times_us[timely], watermarks_us[timely])
         codes[timely[seen]] = fates.DUPLICATE
+
+
+def _values_of(field: str, decoded: Decoded, rows: Sequence[int]) -> list[Any]:
+    """A field of the events of some rows."""
+    return list(map(attrgetter(field), map(decoded.events.__getitem__, rows)))
 
 
 def _crossings(before_us: int, watermarks_us: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -187,11 +195,16 @@ def _crossings(before_us: int, watermarks_us: NDArray[np.int64]) -> NDArray[np.b
     return np.diff(intervals) > 0
 
 
+_LATENESS = np.full(len(fates.FATES), "", object)
+_LATENESS[fates.GOOD], _LATENESS[fates.LATE] = "on_time", "late"
+
+
 def enrich(enricher: Enricher, classified: Classified) -> Classified:
     """Encodes the timely events with what is known about them."""
     decoded, codes = classified.decoded, classified.fates
-    rows = np.flatnonzero((codes == fates.GOOD) | (codes == fates.LATE)).tolist()
-    lateness = ["late" if code == fates.LATE else "on_time" for code in codes[rows].tolist()]
+    timely = np.flatnonzero((codes == fates.GOOD) | (codes == fates.LATE))
+    rows = timely.tolist()
+    lateness = _LATENESS[codes[timely]].tolist()
     published: list[bytes | None] = [None] * len(codes)
     encoded = enricher.encode(
         decoded.records, decoded.events, decoded.times_us, decoded.extras, rows, lateness

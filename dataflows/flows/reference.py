@@ -102,13 +102,11 @@ class Versions:
         self, keys: Sequence[str | UnsetType | None], times_us: Sequence[int]
     ) -> list[msgspec.Raw | UnsetType]:
         """For each key the version that held at the time; UNSET without a key or a version."""
-        known = self._versions.get
-        held: list[msgspec.Raw | UnsetType] = []
-        for key, time_us in zip(keys, times_us, strict=True):
-            found = known(key) if key else None
-            place = bisect_right(found[0], time_us) if found else 0
-            held.append(found[1][place - 1] if found and place else UNSET)
-        return held
+        known = map(self._versions.get, keys)  # type: ignore[arg-type]
+        return [
+            found[1][place - 1] if found and (place := bisect_right(found[0], time_us)) else UNSET
+            for found, time_us in zip(known, times_us, strict=True)
+        ]
 
 
 class ReferenceData:

@@ -5,6 +5,7 @@ Crash-only: a slot that fails ends the process, and the restart is the recovery.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -32,6 +33,7 @@ STUCK_S = 60.0  # a slot that did not poll for so long is not alive
 SWITCH_S = 0.0005  # Python's default would let a busy slot hold up the others for 5 ms at a time
 UNHURRIED = {"load"}  # flows whose lag nobody waits for: they give way when cores are short
 NICENESS = 10
+GC_OBJECTS = 200_000  # a batch holds tens of thousands, and none of them in a cycle
 _ending = threading.Lock()
 
 
@@ -49,6 +51,8 @@ def run_worker(
     and ends the process with an Exit code.
     """
     sys.setswitchinterval(SWITCH_S)
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)
     if set(slots) <= UNHURRIED:
         os.nice(NICENESS)
     hosted = [slot for flow in slots.values() for slot in flow]
