@@ -5,7 +5,7 @@ ARGS ?=
 COMPILE := --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit lint types faults kafka images bench lock clean
+.PHONY: help setup demo test unit lint types faults images bench lock clean
 
 help:    ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
@@ -22,8 +22,6 @@ types: .venv/dev.ready ## the type checker on the whole tree
 	$(BIN)/mypy
 faults: .venv/dev.ready ## every fault, seeded: make faults ARGS='--seed 7 --kills 200 --outage 10m --soak 24h'
 	$(BIN)/python -m pytest -m 'faults or survives' $(ARGS)
-kafka: .venv/dev.ready ## the tests against a real Kafka broker (needs java 17 and mvn)
-	$(BIN)/python -m pytest -m kafka $(ARGS)
 images: .venv/dev.ready ## the tests of the image and the compose file (needs Docker; or see .ci/containers)
 	$(BIN)/python -m pytest -m images tests/containers $(ARGS)
 bench: .venv/dev.ready ## the figures README claims

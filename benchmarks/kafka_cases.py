@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from benchmarks.visits import encoded, make_visits, steady_span_s
 from dataflows.connectors.log import Log
 from dataflows.flows.opening import open_shop
 from dataflows.runtime.config import load_config
-from tests.kafka_broker import Broker
+from services.broker.broker import Broker
 
 WARM_UP_EVENTS = 20_000
 PIECE = 10_000
@@ -134,7 +134,9 @@ def ingest_on_kafka(users: int, events: int) -> Measured:
 
 
 @contextmanager
-def worker(flow: str, topic: str, settings: dict[str, object]) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    flow: str, topic: str, settings: Mapping[str, object]
+) -> Iterator[subprocess.Popen[bytes]]:
     """`tidegate run` on partition 0 of the topic; must stop cleanly."""
     data_dir, bus = str(settings["data_dir"]), str(settings["bus"])
     command = [sys.executable, "-m", "services.cli", "--data-dir", data_dir, "run", flow]

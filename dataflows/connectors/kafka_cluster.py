@@ -67,8 +67,8 @@ _CONSUMING = {
 }
 _PRODUCING = {
     "enable.idempotence": True,
-    # A commit sends what is waiting at once. Until then it gathers: the client spins while a request
-    # of a batch is on its way and others wait behind it, and small requests cost the most.
+    # A commit sends at once what waits. Until then it gathers: small requests cost the most, and
+    # the client spins while one request is on its way and messages wait behind it.
     "linger.ms": 1_000,
     "batch.size": 4 * 2**20,
     "batch.num.messages": 100_000,
@@ -104,7 +104,14 @@ _IN_WORDS = {
         "the broker denies the transactional id; add an ACL for the prefix tidegate."
     ),
 }
-_PASSING = {
+_BUSY = {
+    # The broker answers, but not yet what was asked: it starts, or ends a transaction.
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.CONCURRENT_TRANSACTIONS,
+}
+_PASSING = _BUSY | {
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -153,7 +160,7 @@ class Cluster:
             "error_cb": self._note,
             "logger": logger,
         } | _allowed(settings)
-        self._last_error: KafkaError | None = None
+        self._last_error: tuple[float, KafkaError] | None = None
 
     def consumer(self, **settings: object) -> Consumer:
         return self._make(Consumer, _CONSUMING, settings)
@@ -179,7 +186,13 @@ class Cluster:
     def _note(self, error: KafkaError) -> None:
         # librdkafka goes on by itself; a call that gives up says what it last heard.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._last_error = error
+            self._last_error = (time.monotonic(), error)
+
+    def _heard(self) -> KafkaError | None:
+        """What a client said lately; an error of yesterday explains nothing."""
+        if self._last_error is None or time.monotonic() - self._last_error[0] > PATIENCE_S:
+            return None
+        return self._last_error[1]
 
     def ask(self, what: str, call: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
         """What the call returns, repeated while its error may pass and patience lasts.
@@ -192,7 +205,8 @@ class Cluster:
             try:
                 return call()
             except KafkaException as error:
-                hopeless = self._last_error and self._last_error.code() in _WILL_NOT_PASS
+                heard = self._heard()
+                hopeless = heard is not None and heard.code() in _WILL_NOT_PASS
                 if hopeless or not may_pass(error) or time.monotonic() > give_up:
                     raise self.trouble(what, error) from error
                 time.sleep(0.05)
@@ -200,11 +214,16 @@ class Cluster:
     def trouble(self, what: str, error: KafkaException) -> LogError:
         """The error as one line for a person."""
         kafka_error = _error(error)
-        heard = self._last_error
-        if heard is not None and kafka_error.code() in _PASSING:
+        heard = self._heard()
+        if heard is not None and kafka_error.code() in _PASSING - _BUSY:
             kafka_error = heard
         if kafka_error.code() in _IN_WORDS:
             why = f"{_IN_WORDS[kafka_error.code()]} ({_one_line(kafka_error)})"
+        elif kafka_error.code() in _BUSY:
+            return LogUnreachable(
+                f"{self.url}: {what}: the broker is busy with its start, or with the end of an "
+                f"earlier transaction ({_one_line(kafka_error)}); it takes a moment, try again"
+            )
         elif kafka_error.code() in _PASSING:
             return LogUnreachable(
                 f"{self.url}: {what}: no broker answers ({_one_line(kafka_error)}); start Kafka, "

@@ -15,6 +15,7 @@ from dataflows.connectors.log import Fenced, LogError, Marker
 from dataflows.connectors.records import Headers, Output, partition_for
 
 TRANSACTION_S = 60  # after so long the broker gives up on a transaction whose process is gone
+PAUSE_S = 0.02  # between attempts at a step that may pass
 TRANSACTIONAL_ID = "tidegate.{slot}"
 GROUP = "tidegate.{flow}"
 
@@ -96,7 +97,12 @@ class KafkaWriter:
             transaction_timeout_ms=TRANSACTION_S * 1_000,
         )
         starting = self._producer
-        cluster.ask(f"slot {slot}", lambda: starting.init_transactions(CALL_S))
+        # The broker may first have to end what a killed process left open, and it may be busy.
+        cluster.ask(
+            f"slot {slot}: beginning to publish",
+            lambda: starting.init_transactions(CALL_S),
+            TRANSACTION_S,
+        )
         # Only now: whatever was in flight is committed or gone.
         self._marker = last_marker()
 
@@ -171,6 +177,7 @@ def _until_done(call: Callable[[], object]) -> None:
         except KafkaException as error:
             if not error.args[0].retriable() or time.monotonic() > give_up:
                 raise
+            time.sleep(PAUSE_S)
 
 
 def _group_metadata(cluster: Cluster, reads: Input) -> object:
