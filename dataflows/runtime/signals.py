@@ -10,6 +10,7 @@ from collections.abc import Callable
 STOP = threading.Event()
 SUPERVISED = "TIDEGATE_SUPERVISED"
 STDIN = 0
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def install() -> threading.Event:
@@ -19,14 +20,26 @@ def install() -> threading.Event:
     as the end of that stream.
     """
     heard, tell = os.pipe()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # A handler runs inside whatever the main thread does, another handler included: it must
-        # take no lock, and an event has one.
-        signal.signal(number, lambda *_: os.write(tell, b"."))
-    _in_thread("signals", lambda: os.read(heard, 1))
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    for number in STOPS:
+        signal.signal(number, _leave_it_to_the_thread)
+    _in_thread("signals", lambda: _until_told(heard))
     if os.environ.pop(SUPERVISED, ""):
         _in_thread("supervisor", _end_of_stdin)
     return STOP
+
+
+def _leave_it_to_the_thread(number: int, frame: object) -> None:
+    """The main thread may run this late or never: it is not woken if another thread took the
+    signal, as happens on a busy machine with two in a row. And inside a wait or another handler it
+    must take no lock, which setting an event does."""
+
+
+def _until_told(heard: int) -> None:
+    """Python writes the number of a signal there, in whichever thread it came."""
+    while not set(STOPS) & set(os.read(heard, 64)):
+        pass
 
 
 def _in_thread(name: str, waits: Callable[[], object]) -> None:
