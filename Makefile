@@ -10,8 +10,8 @@ COMPILE := --quiet --universal --generate-hashes --python-version 3.11 --no-head
 help:    ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
 setup: .venv/runtime.ready ## install what running Tidegate needs
-demo: .venv/runtime.ready ## a month of a shop's life through every flow, with a report
-	@$(BIN)/tidegate demo $(ARGS)
+demo: .venv/runtime.ready ## a month of a shop's life through every flow, with a report (BUS=kafka: on Kafka)
+	@$(BIN)/tidegate demo $(if $(BUS),--bus $(BUS)) $(ARGS)
 test: .venv/dev.ready ## all tests, in parallel
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 unit: .venv/dev.ready ## the fast, pure tests

@@ -42,6 +42,17 @@ heartbeat_after = "1d"
 """
 
 
+def demo(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A demo in a directory, to its end."""
+    return subprocess.run(
+        [*COMMAND, "--data-dir", str(directory), "demo", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": "1s"},
+        timeout=280,
+    )
+
+
 class Place:
     """A working directory with a configuration, and the processes started in it."""
 

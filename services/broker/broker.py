@@ -24,28 +24,32 @@ class Broker:
     """A node, broker and controller in one; it can be killed and started again on the same data.
 
     Args:
-        directory: its data, settings and log.
+        directory: its data, settings and log; what an earlier one left there goes on.
         properties: of the server, beside or instead of the usual ones; `{port}` and
             `{controller}` in their values are filled in.
+        port: where it listens; any free one without.
 
     Raises:
         NoBroker: there is no Java, or no Kafka for it.
         TidegateError: it does not start.
     """
 
-    def __init__(self, directory: Path, properties: Properties | None = None):
+    def __init__(
+        self, directory: Path, properties: Properties | None = None, port: int | None = None
+    ):
         self.directory = directory
-        self.port, controller = free_ports(2)
-        at = f"127.0.0.1:{controller}"
+        free, controller = free_ports(2)
+        self.port = port or free
         self._node = _Node(
             directory,
             {
                 **_usual(node=1, port=self.port, controller=controller, directory=directory),
-                "controller.quorum.bootstrap.servers": at,
+                "controller.quorum.voters": f"1@127.0.0.1:{controller}",
                 **_filled(properties or {}, port=self.port, controller=controller),
             },
         )
-        self._node.format("--standalone")
+        if not (directory / "data" / "meta.properties").exists():
+            self._node.format()
         self.start()
 
     @property
@@ -116,12 +120,12 @@ class Cluster:
 
 class _Node:
     def __init__(self, directory: Path, properties: Properties):
-        self.directory = directory
+        self.directory = directory.absolute()
         self._jars = kafka_jars()
         directory.mkdir(parents=True, exist_ok=True)
-        self._properties = directory / "server.properties"
+        self._properties = self.directory / "server.properties"
         self._properties.write_text("".join(f"{k}={v}\n" for k, v in properties.items()))
-        self._log = directory / "kafka.log"
+        self._log = self.directory / "kafka.log"
         self.process: subprocess.Popen[bytes]
 
     def random_uuid(self) -> str:
@@ -163,8 +167,7 @@ class _Node:
         while b"Kafka Server started" not in (said := self._log.read_bytes()):
             if self.process.poll() is not None or time.monotonic() > give_up:
                 self.kill()
-                last = said.decode(errors="replace").strip().splitlines()[-1:]
-                raise TidegateError(f"Kafka does not start: {''.join(last)}; see {self._log}")
+                raise TidegateError(f"Kafka does not start: {_trouble(said)}; see {self._log}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -176,6 +179,12 @@ class _Node:
         self.process.wait()
 
 
+def _trouble(said: bytes) -> str:
+    """The line that says why, above its stack trace."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    return next((line for line in lines if "Exception: " in line), lines[-1] if lines else "")
+
+
 def _usual(node: int, port: int, controller: int, directory: Path) -> dict[str, str]:
     return {
         "process.roles": "broker,controller",
@@ -183,7 +192,7 @@ def _usual(node: int, port: int, controller: int, directory: Path) -> dict[str, 
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "controller.listener.names": "CONTROLLER",
-        "log.dirs": str(directory / "data"),
+        "log.dirs": str(directory.absolute() / "data"),
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "1",
         "transaction.state.log.replication.factor": "1",
@@ -191,6 +200,8 @@ def _usual(node: int, port: int, controller: int, directory: Path) -> dict[str, 
         "transaction.state.log.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
         "auto.create.topics.enable": "false",
+        # A machine that is short of cores may let it wait; it is not dead.
+        "broker.session.timeout.ms": "60000",
     }
 
 

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,17 +51,14 @@ def run_demo(
     options: Sequence[str],
     progress: Progress,
 ) -> tuple[Facts, Path]:
-    """Runs the whole demo in `config.data_dir`, which it empties first.
+    """Runs the whole demo on an empty log.
 
     Returns:
         The facts, and where the report is.
 
     Raises:
-        LeaseHeld: another demo runs in the directory.
-        TidegateError: a worker failed, the flows did not catch up, or the directory is not the
-            demo's to empty.
+        TidegateError: a worker failed, or the flows did not catch up.
     """
-    _empty(config.data_path)
     shop = open_shop(config)
     progress.step("preparing the shop's month")
     simulation = simulate(_simulation_settings(shop, settings))
@@ -72,13 +70,8 @@ def run_demo(
         progress.step("starting the flows")
         service.wait_until_ready(stop)
         progress.step("publishing")
-        published = threading.Thread(
-            target=_publish, args=(shop, simulation, settings, stop, progress), daemon=True
-        )
         publishing = time.monotonic()
-        published.start()
-        while published.is_alive():
-            watch.sample(stop)
+        _publish(shop, simulation, settings, progress, watch, stop)
         progress.step("letting the flows finish")
         watch.until_drained(stop)
         seconds = time.monotonic() - publishing
@@ -99,8 +92,13 @@ def run_demo(
     return facts, page
 
 
-def _empty(directory: Path) -> None:
-    """Only a directory that a demo made and that nobody uses, or none, is ours to empty."""
+def empty(directory: Path) -> None:
+    """Removes what an earlier demo left: only a directory that a demo made, and nobody uses.
+
+    Raises:
+        LeaseHeld: another demo runs in the directory.
+        TidegateError: the directory holds something else.
+    """
     if directory.exists() and any(directory.iterdir()):
         if not (directory / MARKER_FILE).is_file():
             raise TidegateError(
@@ -129,10 +127,23 @@ def _publish(
     shop: Shop,
     simulation: Simulation,
     settings: DemoSettings,
-    stop: threading.Event,
     progress: Progress,
+    watch: _Watch,
+    stop: threading.Event,
 ) -> None:
-    publish_chunks(shop.log, simulation.chunks(), settings.rate, stop, progress.published)
+    """Publishes beside the watch; whichever fails ends the other."""
+    enough = threading.Event()
+    with ThreadPoolExecutor(1, "publish") as pool:
+        publishing = pool.submit(
+            publish_chunks,
+            *(shop.log, simulation.chunks(), settings.rate, enough, progress.published),
+        )
+        try:
+            while not publishing.done():
+                watch.sample(stop)
+        finally:
+            enough.set()
+        publishing.result()
 
 
 def _figures(

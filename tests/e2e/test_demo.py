@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-
-def demo(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "services.cli", "--data-dir", str(directory), "demo"]
-    environment = {**os.environ, "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": "1s"}
-    return subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, env=environment, timeout=150
-    )
+from places import demo
 
 
 def test_a_demo_adds_up_and_leaves_a_report_and_runs_again(tmp_path: Path) -> None:
