@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -15,6 +16,7 @@ from dataflows.contracts.timestamps import format_timestamps
 from dataflows.errors import TidegateError
 
 READ_RECORDS = 1_000
+WIDER = 4
 PATIENCE_S = 5.0  # for records that come late, or never: those of a transaction left open
 
 
@@ -43,9 +45,22 @@ def peek_records(
         raise TidegateError(f"{topic!r} is no topic; `tidegate topics` lists them")
     partitions = range(held[topic].partitions) if partition is None else [partition]
     for number in partitions:
-        low, high = log.offsets(topic, number)
-        start = max(low, high - count) if offset is None else offset
-        yield from _read(log, topic, number, start, count)
+        if offset is None:
+            yield from _last(log, topic, number, count)
+        else:
+            yield from _read(log, topic, number, offset, count)
+
+
+def _last(log: Log, topic: str, partition: int, count: int) -> Iterator[Record]:
+    """The last records; looks further back where offsets hold none, as in Kafka."""
+    low, high = log.offsets(topic, partition)
+    window = count
+    while True:
+        start = max(low, high - window)
+        found = deque(_read(log, topic, partition, start, window), maxlen=count)
+        if len(found) == count or start == low:
+            return iter(found)
+        window *= WIDER
 
 
 def _read(log: Log, topic: str, partition: int, start: int, count: int) -> Iterator[Record]:
