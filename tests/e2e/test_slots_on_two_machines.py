@@ -27,7 +27,9 @@ def machines(tmp_path: Path, broker: Broker) -> Iterator[tuple[Place, Place]]:
     made = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        made.append(Place(tmp_path / name, f'bus = "{broker.url}"\n{CONFIG}'))
+        # Never parked: a slot that wakes takes itself back from whoever has it by then.
+        awake = CONFIG.replace("[slots]", '[slots]\npark_after = "1h"')
+        made.append(Place(tmp_path / name, f'bus = "{broker.url}"\n{awake}'))
     yield made[0], made[1]
     for place in made:
         place.clean_up()
