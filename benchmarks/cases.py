@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import resource
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -17,12 +18,22 @@ from benchmarks.measured import Measured
 from benchmarks.payments import encoded_payments, make_payments
 from benchmarks.visits import Visits, encoded, make_visits, steady_span_s
 from dataflows.connectors.records import published
+from dataflows.eventtime.sessions import Sessions, SessionSettings
+from dataflows.eventtime.snapshots import Buffer
 from dataflows.flows.opening import builder, open_shop
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import load_config
 from dataflows.runtime.slot import run_slot
+from dataflows.runtime.state import Keeper, read_saved
 
 KERNEL_BATCH = 2_000
+_SESSIONS = SessionSettings(
+    gap_us=1_800_000_000,
+    bound_us=30_000_000,
+    lateness_us=3_600_000_000,
+    max_duration_us=86_400_000_000,
+    max_events=10_000,
+)
 HOPS = (("features", "events.transactions"), ("score", "scoring.requests"))
 
 
@@ -44,17 +55,7 @@ class Stopwatch:
 
 def sessions_kernel(users: int, events: int) -> Measured:
     """The session kernel on columns, without log, JSON and Bytewax."""
-    from dataflows.eventtime.sessions import Sessions, SessionSettings
-
-    sessions = Sessions(
-        SessionSettings(
-            gap_us=1_800_000_000,
-            bound_us=30_000_000,
-            lateness_us=3_600_000_000,
-            max_duration_us=86_400_000_000,
-            max_events=10_000,
-        )
-    )
+    sessions = Sessions(_SESSIONS)
     visits = _visits(users, events)
     names: list[str | None] = list(visits.names)
     zeros = np.zeros(KERNEL_BATCH, np.uint8)
@@ -124,6 +125,57 @@ def restart(users: int, events: int) -> Measured:
         return watch.stop(0, note=f"state {slot.stats.state_bytes / 1e6:.0f} MB")
 
 
+def snapshot_stall(users: int, events: int) -> Measured:
+    """The longest of 60 snapshots of so many users, 10,000 events of other users after each."""
+    with tempfile.TemporaryDirectory() as directory:
+        return _stalls(Path(directory), users, events, between=10_000)
+
+
+def snapshot_stall_10s(users: int, events: int) -> Measured:
+    """The same with 100,000 events between, as at 10,000 events/s and the default interval."""
+    with tempfile.TemporaryDirectory() as directory:
+        return _stalls(Path(directory), users, events, between=100_000)
+
+
+def _stalls(directory: Path, users: int, events: int, between: int) -> Measured:
+    def restore(frames: Iterable[Buffer]) -> Sessions:
+        return Sessions.restore(_SESSIONS, frames)
+
+    keeper = Keeper(directory / "journal", 1, restore, None)
+    visits = _visits(users, events + 60 * between)
+    names: list[str | None] = list(visits.names)
+    zeros = np.zeros(KERNEL_BATCH, np.uint8)
+
+    def process(first: int, last: int) -> None:
+        for at in range(first, last, KERNEL_BATCH):
+            some = slice(at, min(at + KERNEL_BATCH, last))
+            size = some.stop - at
+            keeper.state.process(visits.times_us[some], names[some], zeros[:size], zeros[:size])
+
+    process(0, events)
+    started = time.perf_counter()
+    keeper.save()
+    first_s, stalls, busy = time.perf_counter() - started, [], []
+    for start in range(events, events + 60 * between, between):
+        process(start, start + between)
+        started, cpu = time.perf_counter(), time.process_time()
+        blob = keeper.save()
+        stalls.append(time.perf_counter() - started)
+        busy.append(time.process_time() - cpu)
+    size = sum(file.stat().st_size for file in (directory / "journal").iterdir())
+    started = time.perf_counter()
+    Keeper(directory / "journal", 1, restore, read_saved(blob))
+    return Measured(
+        events=0,
+        cpu_seconds=statistics.median(busy),
+        wall_seconds=max(stalls),
+        rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        note=f"median {statistics.median(stalls) * 1e3:.0f} ms, all rows {first_s * 1e3:.0f} ms, "
+        f"state {keeper.state.snapshot_bytes / 1e6:.0f} MB, journal {size / 1e6:.0f} MB, "
+        f"read back in {time.perf_counter() - started:.2f} s",
+    )
+
+
 def stock_bytewax(users: int, events: int) -> Measured:
     """Bytewax's own session windows over the same events, from memory, without any durability."""
     from benchmarks.stock_bytewax import run
@@ -138,7 +190,8 @@ def stock_bytewax(users: int, events: int) -> Measured:
 CASES: dict[str, Callable[[int, int], Measured]] = {
     case.__name__: case
     for case in (
-        *(sessions_kernel, sessionize, ingest, scoring, load, restart, stock_bytewax),
+        *(sessions_kernel, sessionize, ingest, scoring, load, restart),
+        *(snapshot_stall, snapshot_stall_10s, stock_bytewax),
         *(sessionize_on_kafka, ingest_on_kafka),
     )
 }

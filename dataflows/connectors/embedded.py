@@ -136,6 +136,11 @@ class EmbeddedLog:
         with self._lock:
             return self._store.offsets(self._store.partition_id(topic, partition))
 
+    def identity(self, topic: str) -> str:
+        with self._lock:
+            self._store.partition_id(topic, 0)
+            return f"sqlite:{self._store.identity()}/{topic}"
+
     def unread(self, places: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         return {place: max(0, self.offsets(*place)[1] - start) for place, start in places.items()}
 

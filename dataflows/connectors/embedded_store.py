@@ -79,6 +79,16 @@ class Row(NamedTuple):
 class Store(SqliteFile):
     """One connection to the log's file, and the statements that run on it."""
 
+    def identity(self) -> str:
+        """A number drawn once for the file, when it is first asked for."""
+        with self.transaction() as execute:
+            execute("CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)")
+            execute(
+                "INSERT INTO identity SELECT lower(hex(randomblob(16))) "
+                "WHERE NOT EXISTS (SELECT * FROM identity)"
+            )
+            return str(execute("SELECT id FROM identity").fetchone()[0])
+
     def __init__(self, path: Path, clock: Callable[[], int]):
         super().__init__(path)
         self._clock = clock

@@ -13,7 +13,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from dataflows.connectors.kafka_cluster import CALL_S, Cluster
@@ -165,6 +171,17 @@ class KafkaLog:
                 f"{partition}"
             )
         return count
+
+    def identity(self, topic: str) -> str:
+        self._require(topic, 0)
+
+        def describe() -> Any:
+            asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_S)
+            return asked[topic].result()
+
+        described = self._cluster.ask(f"topic {topic}", describe)
+        cluster = self._cluster.ask("cluster", lambda: self._admin.list_topics(timeout=CALL_S))
+        return f"kafka:{cluster.cluster_id}/{described.topic_id}/{topic}"
 
     def unread(self, places: Mapping[Place, int]) -> dict[Place, int]:
         ends = self._list_offsets(list(places), OffsetSpec.latest())

@@ -259,6 +259,15 @@ class Log(Protocol):
         """
         ...
 
+    def identity(self, topic: str) -> str:
+        """What tells this topic of this log from any other: another log's of the same name, or
+        one that was removed and made again. A copy of an embedded log has the same.
+
+        Raises:
+            UnknownTopic: no such topic.
+        """
+        ...
+
     def unread(self, places: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
         """How many records there are from an offset of each (topic, partition) to its end.
 

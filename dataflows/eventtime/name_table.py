@@ -28,12 +28,22 @@ kernel = njit(cache=True, nogil=True, _nrt=False)
 
 
 class Table(NamedTuple):
-    """Hash slots, linearly probed, at most half of them taken; names by id; their UTF-8 bytes."""
+    """Hash slots, linearly probed, at most half of them taken; names by id; their UTF-8 bytes;
+    which ids were given out since `changed` was cleared."""
 
     slots: NDArray[Any]
     names: NDArray[Any]
     arena: NDArray[np.uint8]
     registers: NDArray[Any]
+    changed: NDArray[np.uint8]
+
+
+class NameRows(NamedTuple):
+    """n names with the ids they have: what a journal keeps of a table."""
+
+    ids: NDArray[np.int32]  # [n]
+    lengths: NDArray[np.int32]  # [n] bytes
+    text: NDArray[np.uint8]  # one after the other
 
 
 class NameTable:
@@ -47,7 +57,58 @@ class NameTable:
             names=np.zeros(_FIRST_NAMES, NAME),
             arena=np.zeros(_FIRST_BYTES, np.uint8),
             registers=registers,
+            changed=np.zeros(_FIRST_NAMES, np.uint8),
         )
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[NameRows], wanted: NDArray[np.bool_]) -> "NameTable":
+        """A table with the wanted ids, which are given by bool[ids]; of several rows for an id the
+        last one counts. The other ids are free."""
+        table = cls()
+        ids, lengths, text = (np.concatenate(columns) for columns in zip(*rows, strict=True))
+        known = ids < len(wanted)
+        last = np.full(len(wanted), -1, np.int64)
+        last[ids[known]] = np.flatnonzero(known)
+        chosen = np.flatnonzero(wanted)
+        if (last[chosen] < 0).any():
+            raise ValueError("a name is missing")
+        at = (np.cumsum(lengths, dtype=np.int64) - lengths)[last[chosen]]
+        lengths = lengths[last[chosen]]
+        names = max(len(wanted), _FIRST_NAMES)
+        size = 2 * _FIRST_NAMES
+        while size < 2 * (len(chosen) + 1):
+            size *= 2
+        table._table = Table(
+            slots=_new_slots(size),
+            names=np.zeros(names, NAME),
+            arena=np.zeros(max(int(lengths.sum()), _FIRST_BYTES), np.uint8),
+            registers=table._table.registers,
+            changed=np.zeros(names, np.uint8),
+        )
+        install(table._table, chosen.astype(np.int32), text, at, lengths, len(wanted))
+        rehash(table._table)
+        return table
+
+    @property
+    def changed(self) -> NDArray[np.uint8]:
+        """By id: 1 if it was given out since this was last cleared; to be cleared by the caller."""
+        return self._table.changed
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether most of the ids ever given out are free."""
+        return self.room > 2 * max(len(self), 2 * _FIRST_NAMES)
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of all names."""
+        return int(self._table.registers["live"][0])
+
+    def rows_of(self, ids: NDArray[np.int32]) -> NameRows:
+        """The names of those of the ids that are in use."""
+        used = ids[self._table.names["length"][ids] >= 0]
+        text, lengths = self.names_of(used)
+        return NameRows(used, lengths, np.frombuffer(text, np.uint8))
 
     def __len__(self) -> int:
         return int(self._table.registers["names"][0])
@@ -104,7 +165,9 @@ class NameTable:
         if used_ids == len(table.names):
             names = np.zeros(2 * used_ids, NAME)
             names[:used_ids] = table.names
-            table = table._replace(names=names)
+            changed = np.zeros(2 * used_ids, np.uint8)
+            changed[:used_ids] = table.changed
+            table = table._replace(names=names, changed=changed)
         if 2 * (len(self) + 1) > len(table.slots):
             table = table._replace(slots=_new_slots(2 * len(table.slots)))
             rehash(table)
@@ -276,6 +339,43 @@ def add(
     registers.live += length
     table.slots[slot].hash = hashed
     table.slots[slot].id = index
+    table.changed[index] = 1
+
+
+@kernel
+def install(
+    table: Table,
+    ids: NDArray[np.int32],
+    text: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    lengths: NDArray[np.int32],
+    room: int,
+) -> None:
+    """Enter names under given ids, ascending, in an empty table with room for them; not yet in its
+    slots. The ids below `room` that are left over are free."""
+    registers = table.registers[0]
+    registers.used_ids = room
+    registers.names = len(ids)
+    end = 0
+    for i in range(len(ids)):
+        name = table.names[ids[i]]
+        for j in range(lengths[i]):
+            table.arena[end + j] = text[at[i] + j]
+        name.at = end
+        name.length = lengths[i]
+        name.hash = hash_of(table.arena, end, np.int64(lengths[i]))
+        end += lengths[i]
+    registers.used_bytes = end
+    registers.live = end
+    following = len(ids) - 1
+    for index in range(room - 1, -1, -1):
+        if following >= 0 and ids[following] == index:
+            following -= 1
+            continue
+        name = table.names[index]
+        name.length = NO_NAME
+        name.at = registers.free_id
+        registers.free_id = index
 
 
 @kernel

@@ -9,7 +9,9 @@ to last event. The pieces are the sessions; those of a chain that was cut are fl
 `max_events` says: (user, start) names a session.)
 """
 
-import struct
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -19,21 +21,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.eventtime import sessions_kernel as kernel
-from dataflows.eventtime.name_table import NameTable, encode_names
-from dataflows.eventtime.snapshots import SnapshotError, check_configuration, decode_snapshot
+from dataflows.eventtime.changed_rows import ChangedRows, Changes
+from dataflows.eventtime.name_table import NameRows, NameTable, encode_names
+from dataflows.eventtime.snapshots import Buffer, check_configuration, pack, unpack
 from dataflows.eventtime.watermark import START_OF_TIME_US
 
 EVENT: Final = kernel.EVENT
 HEARTBEAT: Final = 1
 SKIP: Final = kernel.SKIP
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 
 _DAY_US = 86_400_000_000
 _MOST_US = 2**52  # settings, 142 years; keeps every sum of times within int64
 _LAST_EVENT_US = 2**58  # year 11104, far from overflow when packed with the stage
 _FIRST_SIZE = 1024
-_HEADER_LENGTH = struct.Struct("<Q")
+_SPARSE_FROM = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +123,13 @@ class Sessions:
             max_events=settings.max_events,
             horizon=settings.horizon_us,
             bucket=settings.longest_wait_us // (kernel.RING - 2) + 1,
+            sparse_from=_SPARSE_FROM,
         )
         self._names = NameTable()
         self._store = _new_store(self._limits)
         self._rows = np.empty(_FIRST_SIZE, kernel.ROW)
+        self._changed = ChangedRows(3)
+        self._renumbered = False  # so that rows written before mean others now
 
     def __len__(self) -> int:
         """Users that have sessions."""
@@ -159,6 +165,8 @@ class Sessions:
         filled = self._run(batch, lateness)
         columns = self._columns(filled, lateness)
         self._names.forget(kernel.take_idle(self._store))
+        if self._names.is_sparse:
+            self._renumber_users()
         return columns
 
     def _run(self, batch: kernel.Batch, lateness: NDArray[np.uint8]) -> int:
@@ -169,9 +177,12 @@ class Sessions:
             done, filled = kernel.process(
                 self._store, self._limits, batch, lateness, self._rows, done, filled
             )
-            if done == len(lateness):
+            if kernel.is_sparse(self._store, self._limits):
+                self._compact()
+            elif done == len(lateness):
                 return filled
-            self._grow(filled)
+            else:
+                self._grow(filled)
 
     def _grow(self, filled: int) -> None:
         registers = self._store.registers[0]
@@ -184,9 +195,8 @@ class Sessions:
         """Room for every id given out, and at least for one."""
         users = self._store.users
         if self._names.room >= len(users):
-            grown = _grown(users, len(users), self._names.room + 1)
-            grown["newest"][len(users) :] = kernel.NONE
-            grown["next_idle"][len(users) :] = kernel.UNLISTED
+            grown = _new_users(max(2 * len(users), self._names.room + 1, _FIRST_SIZE))
+            grown[: len(users)] = users
             self._store = self._store._replace(users=grown)
 
     def _columns(self, filled: int, lateness: NDArray[np.uint8]) -> SessionRows:
@@ -208,81 +218,214 @@ class Sessions:
             self._rows = np.empty(max(_FIRST_SIZE, 2 * filled), kernel.ROW)
         return columns
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """About how long a snapshot would be."""
+        registers = self._store.registers[0]
+        pieces, events = int(registers["used_pieces"]), int(registers["used_events"])
+        names = len(self._names) * 8 + self._names.text_bytes
+        return pieces * kernel.PIECE.itemsize + events * kernel.EVENT_SLOT.itemsize + names
+
     def snapshot(self) -> bytes:
         """The whole state as versioned bytes; what is restored goes on with identical rows."""
-        store = self._store
-        registers = store.registers[0]
-        used = np.flatnonzero(store.users["newest"] != kernel.NONE).astype(np.int32)
-        renumbered = np.zeros(max(len(store.users), 1), np.int32)  # what is free says user 0
-        renumbered[used] = np.arange(len(used), dtype=np.int32)
-        pieces = store.pieces[: registers["used_pieces"]].copy()
-        pieces["user"] = renumbered[pieces["user"]]
-        text, lengths = self._names.names_of(used)
+        used = self._used()
+        return b"".join(self._frame([np.arange(n, dtype=np.int32) for n in used], True))
+
+    def changes(self, everything: bool = False) -> Changes:
+        """What is to be written down since the last call, so that `restore` finds this state."""
+        everything |= self._renumbered
+        flags = (self._store.changed_pieces, self._store.changed_events, self._names.changed)
+        rows, complete = self._changed.take(flags, self._used(), everything)
+        self._renumbered = False
+        return Changes(self._frame(rows, everything), complete)
+
+    def _used(self) -> tuple[int, int, int]:
+        registers = self._store.registers[0]
+        return int(registers["used_pieces"]), int(registers["used_events"]), self._names.room
+
+    def _frame(self, rows: list[NDArray[np.int32]], everything: bool) -> list[Buffer]:
+        """The rows of pieces, events and names with these numbers; of `everything`, without."""
+        pieces, events, names = rows
+        all_rows = np.zeros(0, np.int32)
+        named = self._names.rows_of(names)
         arrays = _Arrays(
-            pieces=pieces,
-            events=store.events[: registers["used_events"]],
-            deadlines=store.deadlines[: registers["deadlines"]],
-            ring=store.ring,
-            chunks=store.chunks[: registers["used_chunks"]],
-            users=store.users[used],
-            registers=store.registers,
-            name_lengths=lengths,
-            names=np.frombuffer(text, np.uint8),
+            piece_at=all_rows if everything else pieces,
+            pieces=self._store.pieces[: len(pieces)] if everything else self._store.pieces[pieces],
+            event_at=all_rows if everything else events,
+            events=self._store.events[: len(events)] if everything else self._store.events[events],
+            name_at=named.ids,
+            name_lengths=named.lengths,
+            names=named.text,
+            registers=self._store.registers,
         )
-        header = msgspec.msgpack.encode(
-            _Header(SNAPSHOT_VERSION, self._settings, [len(array) for array in arrays])
-        )
-        length = _HEADER_LENGTH.pack(len(header))
-        return b"".join((length, header, *map(_raw, arrays)))
+        header = _Header(SNAPSHOT_VERSION, self._settings, list(map(len, arrays)), everything)
+        return pack(header, arrays)
 
     @classmethod
-    def restore(cls, settings: SessionSettings, snapshot: bytes) -> "Sessions":
-        """Go on from a snapshot.
+    def restore(cls, settings: SessionSettings, frames: Iterable[Buffer]) -> Sessions:
+        """Go on from a snapshot, or from what `changes` gave since it was complete, oldest first;
+        from nothing without any.
 
-        Raises SnapshotError if it is damaged, or was written by another version of this code or
-        with other settings.
+        Raises SnapshotError if it is damaged, or was written by a version that this code does not
+        know or with other settings.
         """
-        header, start = _decode_header(snapshot)
-        check_configuration("sessions", asdict(header.settings), asdict(settings))
-        arrays = _read_arrays(snapshot, start, header.lengths)
         sessions = cls(settings)
-        store = kernel.Store(*arrays[:7], scratch=sessions._store.scratch)
-        sessions._store = _grown_store(store)
-        sessions._names.ids_of(arrays.names.tobytes(), arrays.name_lengths)
+        tables = _Tables()
+        for frame in frames:
+            header, arrays = _read(frame)
+            check_configuration("sessions", asdict(header.settings), asdict(settings))
+            if header.everything:
+                tables = _Tables()
+            tables.add(arrays)
+        if tables.names:
+            sessions._fill(tables)
         return sessions
+
+    def _fill(self, tables: _Tables) -> None:
+        owners = tables.pieces["user"][tables.pieces["count"] > 0]
+        wanted = np.zeros(int(owners.max(initial=-1)) + 1, np.bool_)
+        wanted[owners] = True
+        self._names = NameTable.of_rows(tables.names, wanted)
+        self._store = self._store_of(tables.pieces, tables.events, tables.registers, len(wanted))
+        kernel.find_newest(self._store)
+
+    def _store_of(
+        self,
+        pieces: NDArray[Any],
+        events: NDArray[Any],
+        registers: NDArray[Any],
+        users: int,
+    ) -> kernel.Store:
+        """A store of these records, with their deadlines, and users without sessions."""
+        registers["deadlines"] = registers["filed"] = registers["used_chunks"] = 0
+        registers["wanted_pieces"] = len(pieces)
+        store = self._store._replace(
+            pieces=pieces,
+            events=events,
+            users=_new_users(users),
+            registers=registers,
+            changed_pieces=np.zeros(len(pieces), np.uint8),
+            changed_events=np.zeros(len(events), np.uint8),
+        )
+        store = _grown_store(store)
+        registers["wanted_pieces"] = 0
+        kernel.file_all(store, self._limits)
+        return store
+
+    def _compact(self) -> None:
+        """Give back the memory of records that are free."""
+        registers = self._store.registers
+        pieces, events, _ = self._used()
+        free_pieces, free_events = (int(registers[f"free_{of}"][0]) for of in ("pieces", "events"))
+        dense = self._store._replace(
+            pieces=np.zeros(pieces - free_pieces, kernel.PIECE),
+            events=np.zeros(events - free_events, kernel.EVENT_SLOT),
+        )
+        kernel.compact(self._store, dense, np.empty(pieces, np.int32))
+        users = self._store.users
+        fresh = self._store_of(dense.pieces, dense.events, registers, 0)
+        self._store = fresh._replace(users=users, scratch=np.zeros(_FIRST_SIZE, kernel.SCRATCH))
+        self._renumbered = True
+
+    def _renumber_users(self) -> None:
+        """Give back the memory of users that are gone."""
+        used = np.flatnonzero(self._store.users["newest"] != kernel.NONE).astype(np.int32)
+        renumbered = np.zeros(len(self._store.users), np.int32)  # what is free says user 0
+        renumbered[used] = np.arange(len(used), dtype=np.int32)
+        text, lengths = self._names.names_of(used)
+        self._names = NameTable()
+        self._names.ids_of(text, lengths)
+        self._store.pieces["user"] = renumbered[self._store.pieces["user"]]
+        self._store = self._store._replace(users=self._store.users[used])
+        self._renumbered = True
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):
     version: int
     settings: SessionSettings
     lengths: list[int]  # elements of the arrays that follow
+    everything: bool = True  # rows 0, 1, ... of all tables: what came before does not count
 
 
 class _Arrays(NamedTuple):
-    """What a snapshot holds, in this order; users are numbered as their names come."""
+    """What a frame holds, in this order; `*_at` are the numbers of the rows."""
 
+    piece_at: NDArray[np.int32]
     pieces: NDArray[Any]
+    event_at: NDArray[np.int32]
     events: NDArray[Any]
-    deadlines: NDArray[Any]
-    ring: NDArray[np.int32]
-    chunks: NDArray[np.int32]
-    users: NDArray[Any]
-    registers: NDArray[Any]
+    name_at: NDArray[np.int32]
     name_lengths: NDArray[np.int32]
     names: NDArray[np.uint8]
+    registers: NDArray[Any]
 
 
-_DTYPES: Final[tuple[np.dtype[Any], ...]] = (
-    kernel.PIECE,
-    kernel.EVENT_SLOT,
-    kernel.DEADLINE,
-    np.dtype(np.int32),
-    np.dtype((np.int32, kernel.CHUNK)),
-    kernel.USER,
-    kernel.REGISTERS,
-    np.dtype(np.int32),
-    np.dtype(np.uint8),
+_NUMBER: Final = np.dtype(np.int32)
+_LETTER: Final = np.dtype(np.uint8)
+_DTYPES: Final = (
+    *(_NUMBER, kernel.PIECE, _NUMBER, kernel.EVENT_SLOT),
+    *(_NUMBER, _NUMBER, _LETTER, kernel.REGISTERS),
 )
+_DTYPES_1: Final = (
+    *(kernel.PIECE, kernel.EVENT_SLOT, kernel.DEADLINE, _NUMBER),
+    *(np.dtype((np.int32, kernel.CHUNK)), kernel.USER, kernel.REGISTERS, _NUMBER, _LETTER),
+)
+
+
+def _read(frame: Buffer) -> tuple[_Header, _Arrays]:
+    header, arrays = unpack(frame, _Header, {1: _DTYPES_1, 2: _DTYPES}, "sessions")
+    return header, _of_version_1(arrays) if header.version == 1 else _Arrays(*arrays)
+
+
+def _of_version_1(arrays: list[NDArray[Any]]) -> _Arrays:
+    """Version 1 wrote deadlines and users, too, and left the count of free records standing."""
+    pieces, events, _, _, _, users, registers, name_lengths, names = arrays
+    pieces = pieces.copy()
+    pieces["count"][pieces["due"] == kernel.NEVER] = 0
+    none = np.zeros(0, np.int32)
+    numbers = np.arange(len(users), dtype=np.int32)
+    return _Arrays(none, pieces, none, events, numbers, name_lengths, names, registers)
+
+
+class _Tables:
+    """The rows of frames put together, later ones over earlier ones."""
+
+    def __init__(self) -> None:
+        self.pieces = np.zeros(0, kernel.PIECE)
+        self.events = np.zeros(0, kernel.EVENT_SLOT)
+        self.registers = np.zeros(1, kernel.REGISTERS)
+        self.names: list[NameRows] = []
+
+    def add(self, frame: _Arrays) -> None:
+        self.registers = frame.registers.copy()
+        used = self.registers[0]
+        self.pieces = _overlaid(self.pieces, used["used_pieces"], frame.piece_at, frame.pieces)
+        self.events = _overlaid(self.events, used["used_events"], frame.event_at, frame.events)
+        self.names.append(
+            NameRows(frame.name_at.copy(), frame.name_lengths.copy(), frame.names.copy())
+        )
+
+
+def _overlaid(
+    table: NDArray[Any], used: int, at: NDArray[np.int32], rows: NDArray[Any]
+) -> NDArray[Any]:
+    """The table, so many rows long, with some replaced: all of them if no numbers are given."""
+    if used > len(table):
+        longer = np.zeros(used, table.dtype)
+        longer[: len(table)] = table
+        table = longer
+    if len(at):
+        table[at] = rows
+    else:
+        table[: len(rows)] = rows
+    return table
+
+
+def _new_users(users: int) -> NDArray[Any]:
+    fresh = np.zeros(users, kernel.USER)
+    fresh["newest"] = kernel.NONE
+    fresh["next_idle"] = kernel.UNLISTED
+    return fresh
 
 
 def _check(
@@ -317,6 +460,8 @@ def _new_store(limits: kernel.Limits) -> kernel.Store:
         users=np.zeros(0, kernel.USER),
         registers=registers,
         scratch=np.zeros(_FIRST_SIZE, kernel.SCRATCH),
+        changed_pieces=np.zeros(_FIRST_SIZE, np.uint8),
+        changed_events=np.zeros(_FIRST_SIZE, np.uint8),
     )
 
 
@@ -333,6 +478,8 @@ def _grown_store(store: kernel.Store) -> kernel.Store:
         deadlines=_grown(store.deadlines, deadlines, most),
         chunks=_grown(store.chunks, int(registers["used_chunks"]), kernel.chunks_for(most)),
         scratch=_grown(store.scratch, 0, int(registers["wanted_events"])),
+        changed_pieces=_grown(store.changed_pieces, pieces, pieces + wanted),
+        changed_events=_grown(store.changed_events, events, events + 1),
     )
 
 
@@ -344,35 +491,3 @@ def _grown(array: NDArray[Any], used: int, wanted: int) -> NDArray[Any]:
     grown = np.zeros((length, *array.shape[1:]), array.dtype)
     grown[:used] = array[:used]
     return grown
-
-
-def _raw(array: NDArray[Any]) -> memoryview:
-    return np.ascontiguousarray(array).view(np.uint8).data
-
-
-def _decode_header(snapshot: bytes) -> tuple[_Header, int]:
-    """The header and where the arrays start."""
-    damaged = SnapshotError(
-        "the snapshot of the sessions is damaged: restore a backup, or rebuild from the log"
-    )
-    if len(snapshot) < _HEADER_LENGTH.size:
-        raise damaged
-    (length,) = _HEADER_LENGTH.unpack_from(snapshot)
-    start = _HEADER_LENGTH.size + length
-    encoded = snapshot[_HEADER_LENGTH.size : start]
-    header = decode_snapshot(encoded, _Header, SNAPSHOT_VERSION, "sessions")
-    if len(header.lengths) != len(_DTYPES):
-        raise damaged
-    sizes = [n * dtype.itemsize for n, dtype in zip(header.lengths, _DTYPES, strict=True)]
-    if len(snapshot) - start != sum(sizes):
-        raise damaged
-    return header, start
-
-
-def _read_arrays(snapshot: bytes, start: int, lengths: list[int]) -> _Arrays:
-    arrays = []
-    for dtype, length in zip(_DTYPES, lengths, strict=True):
-        saved = np.frombuffer(snapshot, dtype, length, start)
-        arrays.append(saved.copy())
-        start += saved.nbytes
-    return _Arrays(*arrays)

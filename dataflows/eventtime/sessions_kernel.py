@@ -116,7 +116,9 @@ REGISTERS = np.dtype(
 class Store(NamedTuple):
     """The state, as arrays of the dtypes above; `registers` has one element.
 
-    `scratch` is room to work in and no state.
+    `scratch` is room to work in and no state; deadlines, ring, chunks and `piece.due` follow from
+    the rest of the pieces, users from pieces and names. `changed_*` is 1 for each record in which
+    anything else was written since it was last cleared.
     """
 
     pieces: NDArray[Any]
@@ -127,6 +129,8 @@ class Store(NamedTuple):
     users: NDArray[Any]
     registers: NDArray[Any]
     scratch: NDArray[Any]
+    changed_pieces: NDArray[np.uint8]
+    changed_events: NDArray[np.uint8]
 
 
 class Limits(NamedTuple):
@@ -139,6 +143,7 @@ class Limits(NamedTuple):
     max_events: int
     horizon: int
     bucket: int  # width of a bucket of the ring
+    sparse_from: int  # so many free records are put up with
 
 
 class Batch(NamedTuple):
@@ -163,7 +168,8 @@ def process(
     """Process records from `record` on; return how far it got and how many rows are filled.
 
     It stops before n when an array is too small (see registers.wanted_*); call again with larger
-    ones. `lateness` uint8[n] receives the class of each record.
+    ones. It stops, too, after a record that leaves the store sparse (see is_sparse). `lateness`
+    uint8[n] receives the class of each record.
     """
     registers = store.registers[0]
     while record < len(batch.times):
@@ -190,7 +196,22 @@ def process(
         if user >= 0 and store.users[user].newest == NONE:
             note_idle(store, user)
         record += 1
+        if is_sparse(store, limits):
+            break
     return record, filled
+
+
+@kernel
+def is_sparse(store: Store, limits: Limits) -> bool:
+    """Whether most records are free: `compact` is to be called before the next log record.
+
+    When that happens must depend on the log alone, for the numbers of pieces order rows that fall
+    due at the same time.
+    """
+    registers = store.registers[0]
+    return registers.free_pieces > max(
+        limits.sparse_from, registers.used_pieces // 2
+    ) or registers.free_events > max(limits.sparse_from, registers.used_events // 2)
 
 
 @kernel
@@ -306,6 +327,7 @@ def new_piece(store: Store, user: int) -> np.int64:
     else:
         index = registers.used_pieces
         registers.used_pieces += 1
+    store.changed_pieces[index] = 1
     piece = store.pieces[index]
     piece.due = NEVER
     piece.older = NONE
@@ -324,8 +346,10 @@ def new_piece(store: Store, user: int) -> np.int64:
 @kernel
 def free_record(store: Store, index: int) -> None:
     registers = store.registers[0]
+    store.changed_pieces[index] = 1
     piece = store.pieces[index]
     piece.due = NEVER
+    piece.count = 0  # as in a tomb: no session
     piece.newer = registers.free_piece
     registers.free_piece = index
     registers.free_pieces += 1
@@ -341,6 +365,7 @@ def new_event(store: Store, event: int) -> np.int64:
     else:
         slot = registers.used_events
         registers.used_events += 1
+    store.changed_events[slot] = 1
     store.events[slot].event = event
     store.events[slot].next = NONE
     return slot
@@ -351,8 +376,10 @@ def link(store: Store, user: int, older: int, newer: int) -> None:
     """Make two pieces of the user neighbours; either may be NONE."""
     if older >= 0:
         store.pieces[older].newer = newer
+        store.changed_pieces[older] = 1
     if newer >= 0:
         store.pieces[newer].older = older
+        store.changed_pieces[newer] = 1
     else:
         store.users[user].newest = older
 
@@ -365,6 +392,7 @@ def free_piece(store: Store, index: int) -> None:
     user = np.int64(piece.user)
     link(store, user, np.int64(piece.older), np.int64(piece.newer))
     store.events[piece.tail].next = registers.free_event
+    store.changed_events[piece.tail] = 1
     registers.free_event = piece.head
     registers.free_events += piece.count
     tomb = np.int64(piece.tombs)
@@ -563,6 +591,7 @@ def count_pending(store: Store, tomb: int) -> int:
 @kernel
 def emit(store: Store, index: int, record: int, rows: NDArray[Any], filled: int) -> int:
     """Write the piece's row, then the retractions of ids that it supersedes, in time order."""
+    store.changed_pieces[index] = 1
     piece = store.pieces[index]
     piece.revision += 1
     piece.dirty = False
@@ -582,6 +611,7 @@ def emit(store: Store, index: int, record: int, rows: NDArray[Any], filled: int)
     while index >= 0:
         tomb = store.pieces[index]
         if tomb.live:
+            store.changed_pieces[index] = 1
             tomb.revision += 1
             tomb.live = False
             row = rows[filled]
@@ -653,6 +683,7 @@ def apply(store: Store, limits: Limits, user: int, event: int) -> bool:
         if joins_newer or within or reused:
             return recut(store, limits, user, older, event)
         if not piece.capped:
+            store.changed_pieces[older] = 1
             piece.capped = True
             piece.dirty = True
             schedule(store, limits, older)
@@ -675,6 +706,7 @@ def apply(store: Store, limits: Limits, user: int, event: int) -> bool:
 def append(store: Store, index: int, event: int) -> None:
     """Add an event that does not come before the piece's first."""
     slot = new_event(store, event)
+    store.changed_pieces[index] = 1
     piece = store.pieces[index]
     if piece.count == 0:
         piece.tail = slot
@@ -724,6 +756,7 @@ def recut(store: Store, limits: Limits, user: int, start: int, event: int) -> bo
         begin = end
     scratch[cuts].cut = loaded
     if outer != NONE and not store.pieces[outer].capped:
+        store.changed_pieces[outer] = 1
         store.pieces[outer].capped = True
         store.pieces[outer].dirty = True
         schedule(store, limits, outer)
@@ -864,12 +897,13 @@ def bury_until(store: Store, k: int, known: int, started: int, owner: int) -> in
         if tomb.revision == 0:
             free_record(store, index)
             continue
+        store.changed_pieces[index] = 1
         tomb.due = NEVER
         tomb.count = 0
         tomb.tombs = NONE
         tomb.newer = NONE
         if last_tomb == NONE:
-            store.pieces[owner].tombs = index
+            store.pieces[owner].tombs = index  # just filled, so marked as changed
         else:
             store.pieces[last_tomb].newer = index
         last_tomb = index
@@ -887,10 +921,12 @@ def refill(store: Store, index: int, begin: int, end: int, capped: bool) -> None
     below = NONE
     for i in range(begin, end):
         slot = scratch[i].slot
+        store.changed_events[slot] = 1
         store.events[slot].event = scratch[i].event
         store.events[slot].next = below
         below = np.int64(slot)
         stage = max(stage, scratch[i].event & STAGE_MASK)
+    store.changed_pieces[index] = 1
     piece = store.pieces[index]
     last = scratch[end - 1].event
     if (
@@ -907,3 +943,94 @@ def refill(store: Store, index: int, begin: int, end: int, capped: bool) -> None
     piece.count = end - begin
     piece.stage = stage
     piece.capped = capped
+
+
+# -- the store anew
+
+
+@kernel
+def compact(store: Store, dense: Store, moved: NDArray[np.int32]) -> None:
+    """Copy what is in use to an empty store with room for it; pieces keep their order.
+
+    `moved` int32[used pieces] receives their new numbers. Registers, users and ring are shared by
+    both stores.
+    """
+    registers = store.registers[0]
+    number_in_order(store, moved)
+    events = 0
+    for index in range(len(moved)):
+        if moved[index] == NONE:
+            continue
+        dense.pieces[moved[index]] = store.pieces[index]
+        piece = dense.pieces[moved[index]]
+        piece.older = renumbered(moved, np.int64(piece.older))
+        piece.newer = renumbered(moved, np.int64(piece.newer))
+        piece.tombs = renumbered(moved, np.int64(piece.tombs))
+        if piece.count > 0:
+            piece.head = events
+            events = copy_events(store, dense, store.pieces[index], events)
+            piece.tail = events - 1
+    for user in range(len(store.users)):
+        store.users[user].newest = renumbered(moved, np.int64(store.users[user].newest))
+    registers.used_pieces -= registers.free_pieces
+    registers.free_pieces = 0
+    registers.free_piece = NONE
+    registers.used_events = events
+    registers.free_events = 0
+    registers.free_event = NONE
+
+
+@kernel
+def number_in_order(store: Store, moved: NDArray[np.int32]) -> None:
+    """Number the pieces in use from 0 on; the free ones get NONE."""
+    moved[:] = 0
+    free = np.int64(store.registers[0].free_piece)
+    while free >= 0:
+        moved[free] = NONE
+        free = np.int64(store.pieces[free].newer)
+    used = 0
+    for index in range(len(moved)):
+        if moved[index] != NONE:
+            moved[index] = used
+            used += 1
+
+
+@kernel
+def renumbered(moved: NDArray[np.int32], index: int) -> np.int64:
+    return np.int64(moved[index]) if index >= 0 else NONE
+
+
+@kernel
+def copy_events(store: Store, dense: Store, piece: Any, at: int) -> int:
+    """Copy a piece's events to slots from `at` on; return where they end."""
+    slot = np.int64(piece.head)
+    for i in range(piece.count):
+        dense.events[at].event = store.events[slot].event
+        dense.events[at].next = at + 1 if i < piece.count - 1 else NONE
+        slot = np.int64(store.events[slot].next)
+        at += 1
+    return at
+
+
+@kernel
+def file_all(store: Store, limits: Limits) -> None:
+    """Enter the deadlines of all pieces, where there is none yet but room for them."""
+    registers = store.registers[0]
+    registers.deadlines = 0
+    registers.filed = 0
+    registers.used_chunks = 0
+    registers.free_chunk = NONE
+    store.ring[:] = NONE
+    for index in range(registers.used_pieces):
+        piece = store.pieces[index]
+        if piece.count > 0:
+            file(store, limits, np.int64(index), deadline(piece, limits))
+
+
+@kernel
+def find_newest(store: Store) -> None:
+    """Enter each user's newest piece, where there is none yet."""
+    for index in range(store.registers[0].used_pieces):
+        piece = store.pieces[index]
+        if piece.count > 0 and piece.newer == NONE:
+            store.users[piece.user].newest = index

@@ -132,7 +132,7 @@ class TumblingWindows:
 
         Raises SnapshotError if it was written by another version or for other windows.
         """
-        saved = decode_snapshot(snapshot, _Snapshot, SNAPSHOT_VERSION, "tumbling windows")
+        saved = decode_snapshot(snapshot, _Snapshot, (SNAPSHOT_VERSION,), "tumbling windows")
         check_configuration(
             "tumbling windows",
             {"size_us": saved.size_us, "lateness_us": saved.lateness_us},

@@ -6,18 +6,28 @@ and does not depend on where batches are cut. An event out of order goes to its 
 answered as of that time; answers already given are not taken back.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.eventtime import windows_kernel as kernel
-from dataflows.eventtime.name_table import NO_NAME, NameTable
-from dataflows.eventtime.snapshots import check_configuration, decode_snapshot
+from dataflows.eventtime.changed_rows import ChangedRows, Changes
+from dataflows.eventtime.name_table import NO_NAME, NameRows, NameTable, encode_names
+from dataflows.eventtime.snapshots import (
+    Buffer,
+    check_configuration,
+    decode_snapshot,
+    pack,
+    unpack,
+)
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 _FIRST_ENTITIES = 1024
 _FIRST_EVENTS = 8192
 _RESTORE_AT_ONCE = 65_536
@@ -39,19 +49,6 @@ class WindowColumns:
     distinct: NDArray[np.int64]  # [W, M, n] distinct others among them
     seen: NDArray[np.bool_]  # [M, n] the entity had this other, in (t - retention, t - settle]
     since_us: NDArray[np.int64]  # [n] time since the entity's previous event, by event time
-
-
-class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
-    version: int
-    windows_us: list[int]
-    retention_us: int
-    lateness_us: int
-    entities: list[str]
-    lengths: bytes  # int32 events per entity
-    times: bytes  # int64, by entity
-    values: bytes  # int64
-    other_names: list[list[str]]
-    others: list[bytes]  # int32 index into other_names, -1 for none
 
 
 class SlidingWindows:
@@ -97,6 +94,9 @@ class SlidingWindows:
         self._pool = _new_pool(_FIRST_EVENTS, self.others)
         self._entities = _new_entities(_FIRST_ENTITIES, len(self.windows_us), self.others)
         self._references = _new_references(_FIRST_ENTITIES, self.others)
+        self._changed = np.zeros(_FIRST_ENTITIES, np.uint8)
+        self._rounds = ChangedRows(1)
+        self._renumbered = False  # so that rows written before mean others now
         self._cursor = 0
 
     def __len__(self) -> int:
@@ -134,11 +134,15 @@ class SlidingWindows:
             other_ids[:, m] = self._other_names[m].ids(names)
         floors = watermarks_us - (self.lateness_us + self.retention_us)
         self._grow_to_names()
-        self._named[slots[slots != NO_NAME]] = True
+        known = slots[slots != NO_NAME]
+        self._named[known] = True
+        self._changed[known] = 1
         self._slide(slots, times_us, values, other_ids, floors, answers)
         self._sweep(int(floors[-1]), budget=SWEEP * (n + 16))
         for m in range(self.others):
             self._forget_others(m)
+        if self._names.is_sparse:
+            self._shrink()
         return _columns(answers)
 
     def _slide(
@@ -185,7 +189,9 @@ class SlidingWindows:
             unused = _new_entities(2 * room, len(self.windows_us), self.others)
             unused[: self._named.size] = self._entities
             self._entities = unused
-            self._named = np.pad(self._named, (0, 2 * room - self._named.size))
+            more = 2 * room - self._named.size
+            self._named = np.pad(self._named, (0, more))
+            self._changed = np.pad(self._changed, (0, more))
         most = max((names.room for names in self._other_names), default=0)
         if most > self._references.held.shape[1]:
             self._references = _grown_references(self._references, 2 * most)
@@ -208,6 +214,7 @@ class SlidingWindows:
         )
         self._cursor = (self._cursor + looks) % room
         self._named[empty[:found]] = False
+        self._changed[empty[:found]] = 1
         self._names.forget(empty[:found])
 
     def _forget_others(self, m: int) -> None:
@@ -220,9 +227,27 @@ class SlidingWindows:
         references.is_idle[m, idle] = False
         references.idle_length[m] = 0
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """About how long a snapshot would be."""
+        events = int(self._pool.slabs[kernel.SIZE_CLASSES]) * (16 + 4 * self.others)
+        names = (self._names, *self._other_names)
+        return events + sum(8 * len(table) + table.text_bytes for table in names)
+
     def snapshot(self) -> bytes:
         """The whole state as versioned bytes; restoring them goes on bit-identically."""
         slots = np.flatnonzero(self._entities[:, kernel.END]).astype(np.int32)
+        return b"".join(self._frame(slots, everything=True))
+
+    def changes(self, everything: bool = False) -> Changes:
+        """What is to be written down since the last call, so that `restore` finds this state."""
+        everything |= self._renumbered
+        (slots,), complete = self._rounds.take((self._changed,), (self._names.room,), everything)
+        self._renumbered = False
+        return Changes(self._frame(slots, everything), complete)
+
+    def _frame(self, slots: NDArray[np.int32], everything: bool) -> list[Buffer]:
+        """The events of these entities, with the names that they need."""
         lengths = self._entities[slots, kernel.END] - self._entities[slots, kernel.START]
         n = int(lengths.sum())
         times, values = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -233,63 +258,206 @@ class SlidingWindows:
             used, compact = np.unique(others[m], return_inverse=True)
             missing = int(used.size > 0 and used[0] == NO_NAME)
             others[m] = compact - missing
-            other_names.append(names.names(used[missing:]))
-        return msgspec.msgpack.encode(
-            _Snapshot(
+            other_names.append(names.rows_of(used[missing:]))
+        named = self._names.rows_of(slots)
+        arrays = _Arrays(
+            slots=slots,
+            lengths=lengths,
+            times=times,
+            values=values,
+            others=others.reshape(-1),
+            name_at=named.ids,
+            name_lengths=named.lengths,
+            names=named.text,
+            other_counts=np.array([len(rows.ids) for rows in other_names], np.int32),
+            other_lengths=_joined([rows.lengths for rows in other_names], np.int32),
+            other_names=_joined([rows.text for rows in other_names], np.uint8),
+        )
+        return pack(
+            _Header(
                 version=SNAPSHOT_VERSION,
                 windows_us=list(self.windows_us),
                 retention_us=self.retention_us,
                 lateness_us=self.lateness_us,
-                entities=self._names.names(slots),
-                lengths=lengths.tobytes(),
-                times=times.tobytes(),
-                values=values.tobytes(),
-                other_names=other_names,
-                others=[row.tobytes() for row in others],
-            )
+                others=self.others,
+                lengths=[len(array) for array in arrays],
+                everything=everything,
+            ),
+            arrays,
         )
 
-    def restore(self, snapshot: bytes) -> None:
-        """Replace the state with that of a snapshot.
+    def restore(self, frames: Iterable[Buffer]) -> None:
+        """Replace the state with that of a snapshot, or with what `changes` gave since it was
+        complete, oldest first.
 
-        Raises SnapshotError if it was written by another version or for other windows.
+        Raises SnapshotError if it is damaged, or was written by a version that this code does not
+        know or for other windows.
         """
-        saved = decode_snapshot(snapshot, _Snapshot, SNAPSHOT_VERSION, "sliding windows")
-        check_configuration(
-            "sliding windows",
-            {
-                "windows_us": saved.windows_us,
-                "retention_us": saved.retention_us,
-                "lateness_us": saved.lateness_us,
-                "others": len(saved.others),
-            },
-            {
-                "windows_us": list(self.windows_us),
-                "retention_us": self.retention_us,
-                "lateness_us": self.lateness_us,
-                "others": self.others,
-            },
-        )
+        parts: list[_Arrays] = []
+        for frame in frames:
+            header, arrays = _read(frame)
+            check_configuration(
+                "sliding windows",
+                {name: getattr(header, name) for name in _BINDING},
+                {name: getattr(self, name) for name in _BINDING}
+                | {"windows_us": list(self.windows_us)},
+            )
+            parts = [arrays] if header.everything else [*parts, arrays]
         self._clear()
-        slots = np.repeat(
-            self._names.ids(saved.entities), np.frombuffer(saved.lengths, dtype=np.int32)
-        )
-        # writable as a batch's arrays are: the kernel would be compiled again for others
-        times = np.frombuffer(bytearray(saved.times), dtype=np.int64)
-        values = np.frombuffer(bytearray(saved.values), dtype=np.int64)
-        others = np.empty((slots.size, self.others), dtype=np.int32)
-        for m, names in enumerate(saved.other_names):
-            self._other_names[m].ids(names)
-            others[:, m] = np.frombuffer(saved.others[m], dtype=np.int32)
+        if parts:
+            self._fill(parts)
+
+    def _fill(self, parts: Sequence[_Arrays]) -> None:
+        """Take in each entity's events from the last part that has it."""
+        room = max(int(part.slots.max(initial=-1)) for part in parts) + 1
+        newest = np.full(room, -1, np.int64)
+        wanted = np.zeros(room, np.bool_)
+        for number, part in enumerate(parts):
+            newest[part.slots] = number
+            wanted[part.slots] = part.lengths > 0
+        rows = [NameRows(part.name_at, part.name_lengths, part.names) for part in parts]
+        self._names = NameTable.of_rows(rows, wanted)
         self._grow_to_names()
-        self._named[slots] = True
+        self._named[:room] = wanted
+        for number, part in enumerate(parts):
+            self._take_in(part, (newest[part.slots] == number) & (part.lengths > 0))
+
+    def _take_in(self, part: _Arrays, chosen: NDArray[np.bool_]) -> None:
+        """Slide over the events of the chosen entities of a part."""
+        slots = np.repeat(part.slots[chosen], part.lengths[chosen])
+        events = np.repeat(chosen, part.lengths)
+        # copies are writable, as a batch's arrays are: or the kernel would be compiled once more
+        times, values = part.times[events], part.values[events]
+        others = np.empty((slots.size, self.others), np.int32)
+        for m, (text, lengths) in enumerate(part.names_of_others()):
+            told = part.others.reshape(self.others, -1)[m][events]
+            others[:, m] = _renamed(told, text, lengths, self._other_names[m])
+        self._grow_to_names()
         for begin in range(0, slots.size, _RESTORE_AT_ONCE):
-            part = slice(begin, begin + _RESTORE_AT_ONCE)
-            n = slots[part].size
+            some = slice(begin, begin + _RESTORE_AT_ONCE)
+            n = slots[some].size
             floors = np.full(n, np.iinfo(np.int64).min)
             self._slide(
-                slots[part], times[part], values[part], others[part], floors, self._answers(n)
+                slots[some], times[some], values[some], others[some], floors, self._answers(n)
             )
+
+    def _shrink(self) -> None:
+        """Give back the memory of entities that are gone."""
+        used = np.flatnonzero(self._entities[:, kernel.END]).astype(np.int32)
+        _, arrays = _read(b"".join(self._frame(used, everything=True)))
+        numbers = np.arange(len(used), dtype=np.int32)
+        self._clear()
+        self._fill([arrays._replace(slots=numbers, name_at=numbers)])
+        self._renumbered = True
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    windows_us: list[int]
+    retention_us: int
+    lateness_us: int
+    others: int
+    lengths: list[int]  # elements of the arrays that follow
+    everything: bool  # what came before does not count
+
+
+_BINDING = ("windows_us", "retention_us", "lateness_us", "others")
+
+
+class _Arrays(NamedTuple):
+    """What a frame holds, in this order: events by entity, the entities' names with their slots,
+    and the names of others, one table after the other."""
+
+    slots: NDArray[np.int32]  # [k] entities
+    lengths: NDArray[np.int32]  # [k] events of each; 0 for one that is gone
+    times: NDArray[np.int64]  # [n]
+    values: NDArray[np.int64]  # [n]
+    others: NDArray[np.int32]  # [M * n] index among the names of its table, or NO_NAME
+    name_at: NDArray[np.int32]
+    name_lengths: NDArray[np.int32]
+    names: NDArray[np.uint8]
+    other_counts: NDArray[np.int32]  # [M]
+    other_lengths: NDArray[np.int32]
+    other_names: NDArray[np.uint8]
+
+    def names_of_others(self) -> Iterator[tuple[bytes, NDArray[np.int32]]]:
+        """The names of each table, as NameTable takes them."""
+        first = letter = 0
+        for count in self.other_counts.tolist():
+            lengths = self.other_lengths[first : first + count]
+            size = int(lengths.sum())
+            yield self.other_names[letter : letter + size].tobytes(), lengths.copy()
+            first, letter = first + count, letter + size
+
+
+_DTYPES = tuple(map(np.dtype, ("i4", "i4", "i8", "i8", "i4", "i4", "i4", "u1", "i4", "i4", "u1")))
+
+
+class _Version1(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    windows_us: list[int]
+    retention_us: int
+    lateness_us: int
+    entities: list[str]
+    lengths: bytes  # int32 events per entity
+    times: bytes  # int64, by entity
+    values: bytes  # int64
+    other_names: list[list[str]]
+    others: list[bytes]  # int32 index into other_names, -1 for none
+
+
+def _read(frame: Buffer) -> tuple[_Header, _Arrays]:
+    # an array of ten that begins with 1 and an array, in msgpack
+    if bytes(frame[:2]) == b"\x9a\x01" and frame[2] >> 4 == 9:
+        return _of_version_1(decode_snapshot(frame, _Version1, (1,), "sliding windows"))
+    header, arrays = unpack(frame, _Header, {2: _DTYPES}, "sliding windows")
+    return header, _Arrays(*arrays)
+
+
+def _of_version_1(saved: _Version1) -> tuple[_Header, _Arrays]:
+    numbers = np.arange(len(saved.entities), dtype=np.int32)
+    text, name_lengths = encode_names(saved.entities)
+    others = [encode_names(names) for names in saved.other_names]
+    arrays = _Arrays(
+        slots=numbers,
+        lengths=np.frombuffer(saved.lengths, np.int32),
+        times=np.frombuffer(saved.times, np.int64),
+        values=np.frombuffer(saved.values, np.int64),
+        others=np.frombuffer(b"".join(saved.others), np.int32),
+        name_at=numbers,
+        name_lengths=name_lengths,
+        names=np.frombuffer(text, np.uint8),
+        other_counts=np.array([len(names) for names in saved.other_names], np.int32),
+        other_lengths=_joined([lengths for _, lengths in others], np.int32),
+        other_names=np.frombuffer(b"".join(text for text, _ in others), np.uint8),
+    )
+    header = _Header(
+        version=1,
+        windows_us=saved.windows_us,
+        retention_us=saved.retention_us,
+        lateness_us=saved.lateness_us,
+        others=len(saved.others),
+        lengths=[],
+        everything=True,
+    )
+    return header, arrays
+
+
+def _joined(arrays: Sequence[NDArray[Any]], kind: type) -> NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.zeros(0, kind)
+
+
+def _renamed(
+    told: NDArray[np.int32], text: bytes, lengths: NDArray[np.int32], names: NameTable
+) -> NDArray[np.int32]:
+    """The ids in `names` of indices into other names; only those that occur get one."""
+    used, places = np.unique(told, return_inverse=True)
+    missing = int(used.size > 0 and used[0] == NO_NAME)
+    listed = NameTable()
+    listed.ids_of(text, lengths)  # these are different names: their ids are 0, 1, ...
+    ids = np.full(used.size, NO_NAME, np.int32)
+    ids[missing:] = names.ids_of(*listed.names_of(used[missing:]))
+    return ids[places]
 
 
 def _columns(answers: kernel.Answers) -> WindowColumns:

@@ -5,13 +5,15 @@ A feature set is one entity (the customer, the device) and its features; computi
 exact; the columns that leave here hold amounts in the currency's main unit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dataflows.eventtime.changed_rows import Changes
+from dataflows.eventtime.snapshots import Buffer
 from dataflows.eventtime.windows import SlidingWindows, WindowColumns
 from dataflows.features.columns import Column, ColumnSpec, Kind, Unit, present
 
@@ -193,13 +195,23 @@ class RollingFeatures:
             case Aggregate.SECONDS_SINCE_EARLIER:
                 return Column(columns.since_us / SECOND_US, columns.since_us >= 0)
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """About how long a snapshot would be."""
+        return self._windows.snapshot_bytes
+
     def snapshot(self) -> bytes:
         """The state as versioned bytes."""
         return self._windows.snapshot()
 
-    def restore(self, snapshot: bytes) -> None:
-        """Go on from a snapshot; SnapshotError if it was written for other windows."""
-        self._windows.restore(snapshot)
+    def changes(self, everything: bool = False) -> Changes:
+        """What is to be written down since the last call, so that `restore` finds this state."""
+        return self._windows.changes(everything)
+
+    def restore(self, frames: Iterable[Buffer]) -> None:
+        """Go on from a snapshot, or from what `changes` gave since it was complete, oldest first;
+        SnapshotError if it was written for other windows."""
+        self._windows.restore(frames)
 
 
 def _mean(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:

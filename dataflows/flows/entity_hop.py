@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dataflows.eventtime.changed_rows import Changes
 from dataflows.eventtime.lateness import classify
+from dataflows.eventtime.snapshots import Buffer, prefixed, split_prefix
 from dataflows.eventtime.watermark import Watermark
 from dataflows.features.columns import Column
 from dataflows.features.rolling import Payments, RollingFeatures
@@ -64,16 +65,28 @@ class Accepted(Generic[E]):
 class EntityHop:
     """What the customer's and the device's hop share."""
 
-    def __init__(self, settings: EventTime, rolling: RollingFeatures, blob: bytes | None):
+    def __init__(self, settings: EventTime, rolling: RollingFeatures, frames: Iterable[Buffer]):
         self._settings, self._rolling = settings, rolling
         self._watermark = Watermark(int(settings.bound))
-        if blob is not None:
-            newest_us, windows = msgspec.msgpack.decode(blob, type=tuple[int, bytes])
-            self._watermark = Watermark(int(settings.bound), newest_us)
-            rolling.restore(windows)
+        rolling.restore(self._read(frames))
+
+    def _read(self, frames: Iterable[Buffer]) -> Iterator[Buffer]:
+        """Takes the watermark from each frame and gives on the rest."""
+        for frame in frames:
+            newest_us, windows = split_prefix(frame, "watermark")
+            self._watermark = Watermark(int(self._settings.bound), newest_us)
+            yield windows
+
+    @property
+    def snapshot_bytes(self) -> int:
+        return self._rolling.snapshot_bytes
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode((self._watermark.snapshot(), self._rolling.snapshot()))
+        return b"".join(prefixed(self._watermark.snapshot(), [self._rolling.snapshot()]))
+
+    def changes(self, everything: bool = False) -> Changes:
+        windows, complete = self._rolling.changes(everything)
+        return Changes(prefixed(self._watermark.snapshot(), windows), complete)
 
     def accept(self, decoded: Events[E]) -> Accepted[E]:
         """Moves the watermark and gives the good events their lateness."""

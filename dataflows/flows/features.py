@@ -8,6 +8,7 @@ features, keyed by device, to the hop that knows what the device did.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +27,7 @@ from dataflows.connectors.records import (
 )
 from dataflows.contracts.money import parse_money
 from dataflows.contracts.timestamps import canonical_timestamps
+from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import CUSTOMER
 from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
@@ -38,7 +40,7 @@ from dataflows.runtime.config import EventTime
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
-from dataflows.runtime.state import keep_state
+from dataflows.runtime.state import keep_large_state
 
 NOWHERE, EVERYWHERE = -1, -2  # where a row of a batch goes that is no request, or a heartbeat
 
@@ -48,7 +50,8 @@ def features(slot: Slot, shop: Shop) -> Dataflow:
     flow = Dataflow("features")
     records = read("read", flow, slot)
     payments = map_value("decode", records, decode)
-    requests = keep_state("customer", payments, slot, partial(CustomerHop, settings, partitions))
+    restore = partial(CustomerHop, settings, partitions)
+    requests = keep_large_state("customer", payments, slot, restore)
     publish("publish", requests, slot)
     return flow
 
@@ -84,8 +87,8 @@ def decode(records: Records) -> Paid:
 class CustomerHop(EntityHop):
     """The slot's state: what each customer paid."""
 
-    def __init__(self, settings: EventTime, partitions: int, blob: bytes | None):
-        super().__init__(settings, RollingFeatures(CUSTOMER, int(settings.lateness)), blob)
+    def __init__(self, settings: EventTime, partitions: int, frames: Iterable[Buffer]):
+        super().__init__(settings, RollingFeatures(CUSTOMER, int(settings.lateness)), frames)
         self._partitions = partitions
 
     def process(self, paid: Paid) -> Processed:

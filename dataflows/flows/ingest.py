@@ -7,7 +7,7 @@ Same partition number in and out, so that a source's event time stays in order p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from dataflows.connectors.records import Headers, Output, Records, heartbeat_headers
 from dataflows.contracts import Contract
+from dataflows.eventtime.changed_rows import Changes
 from dataflows.eventtime.dedup import Deduplicator
 from dataflows.eventtime.lateness import Lateness, classify
+from dataflows.eventtime.snapshots import Buffer, prefixed, split_prefix
 from dataflows.eventtime.watermark import Watermark
 from dataflows.flows.dead_letters import Rejection, dead_letters
 from dataflows.flows.enrichment import Enricher
@@ -30,12 +32,11 @@ from dataflows.flows.heartbeats import heartbeat_rows
 from dataflows.flows.reference import await_reference
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
-from dataflows.runtime.config import EventTime
 from dataflows.runtime.fates import Fates
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
-from dataflows.runtime.state import keep_state
+from dataflows.runtime.state import keep_large_state
 
 # Headers of records in late.*: what they were late against, and which raw records they are.
 LATE_WATERMARK, LATE_OFFSET, LATE_ARRIVAL = "late-watermark", "late-offset", "late-arrival"
@@ -48,7 +49,7 @@ def ingest(slot: Slot, shop: Shop) -> Dataflow:
     flow = Dataflow("ingest")
     records = read("read", flow, slot)
     decoded = map_value("decode", records, partial(decode, contract))
-    classified = keep_state("classify", decoded, slot, partial(Classifier.restore, slot, contract))
+    classified = keep_large_state("classify", decoded, slot, partial(Classifier, slot, contract))
     enriched = map_value("enrich", classified, partial(enrich, Enricher(shop, contract)))
     routed = map_value("route", enriched, partial(route, contract))
     publish("publish", routed, slot)
@@ -97,23 +98,30 @@ def decode(contract: Contract, records: Records) -> Decoded:
 class Classifier:
     """The slot's state: its watermark and the ids it remembers."""
 
-    def __init__(self, settings: EventTime, contract: Contract, max_ids: int):
-        self._settings, self._contract = settings, contract
-        self._watermark = Watermark(int(settings.bound))
-        self._dedup = Deduplicator(int(settings.lateness), max_ids)
+    def __init__(self, slot: Slot, contract: Contract, frames: Iterable[Buffer]):
+        self._settings, self._contract = slot.config.event_time, contract
+        self._watermark = Watermark(int(self._settings.bound))
+        self._dedup = Deduplicator.restore(
+            int(self._settings.lateness), slot.config.slots.dedup_max_ids, self._read(frames)
+        )
 
-    @classmethod
-    def restore(cls, slot: Slot, contract: Contract, blob: bytes | None) -> Classifier:
-        max_ids = slot.config.slots.dedup_max_ids
-        state = cls(slot.config.event_time, contract, max_ids)
-        if blob is not None:
-            newest_us, ids = msgspec.msgpack.decode(blob, type=tuple[int, bytes])
-            state._watermark = Watermark(int(state._settings.bound), newest_us)
-            state._dedup = Deduplicator.restore(int(state._settings.lateness), max_ids, ids)
-        return state
+    def _read(self, frames: Iterable[Buffer]) -> Iterator[Buffer]:
+        """Takes the watermark from each frame and gives on the rest."""
+        for frame in frames:
+            newest_us, ids = split_prefix(frame, "watermark")
+            self._watermark = Watermark(int(self._settings.bound), newest_us)
+            yield ids
+
+    @property
+    def snapshot_bytes(self) -> int:
+        return self._dedup.snapshot_bytes
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode((self._watermark.snapshot(), self._dedup.snapshot()))
+        return b"".join(prefixed(self._watermark.snapshot(), [self._dedup.snapshot()]))
+
+    def changes(self, everything: bool = False) -> Changes:
+        ids, complete = self._dedup.changes(everything)
+        return Changes(prefixed(self._watermark.snapshot(), ids), complete)
 
     def process(self, decoded: Decoded) -> Classified:
         """Future events, then missing users, then lateness, then duplicates among the timely."""

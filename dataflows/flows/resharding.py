@@ -30,7 +30,7 @@ STATEFUL = ("ingest", "sessionize", "features", "score")
 SOURCE_OF = {"sessionize": "clickstream", "features": "transactions", "score": "transactions"}
 SPEAKS_BY_ITSELF = "sessionize"  # its state makes outputs for keys that have no record
 
-Restore = Callable[[bytes | None], Any]
+Restore = Callable[[list[bytes]], Any]
 
 
 def grown_topics(before: Topology, after: Topology) -> dict[str, int]:
@@ -41,11 +41,11 @@ def grown_topics(before: Topology, after: Topology) -> dict[str, int]:
 def rebuilt(shop: Shop, slot: Slot, marker: Marker) -> bytes:
     """The state of a drained slot, all its keys."""
     restore, decode = _logic(slot, shop)
-    state = restore(None)
+    state = restore([])
     for records in _history(slot, marker):
         handed = handed_over(records, slot.flow, slot.log)
         if handed is not None:
-            state = restore(handed)
+            state = restore([handed])
         state.process(decode(records))
     return bytes(state.snapshot())
 
@@ -54,7 +54,7 @@ def divided(shop: Shop, slot: Slot, marker: Marker, partitions: int) -> dict[int
     """The state of a drained slot of sessions, by the new partition of its keys."""
     restore, decode = _logic(slot, shop)
     old = shop.topology.topics[slot.topic]
-    states = {p: restore(None) for p in range(slot.partition, partitions, old)}
+    states = {p: restore([]) for p in range(slot.partition, partitions, old)}
     for records in _history(slot, marker):
         if handed_over(records, slot.flow, slot.log) is not None:
             raise TidegateError(
@@ -111,7 +111,7 @@ def _logic(slot: Slot, shop: Shop) -> tuple[Restore, Callable[[Records], Any]]:
             from dataflows.flows.ingest import Classifier, decode
 
             contract = shop.contract(slot.topic)
-            return partial(Classifier.restore, slot, contract), partial(decode, contract)
+            return partial(Classifier, slot, contract), partial(decode, contract)
         case "sessionize":
             from dataflows.flows import sessionize
 

@@ -8,7 +8,7 @@ one that is not simply allowed raises an alert that says why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -27,6 +27,7 @@ from dataflows.detection.alerts import Alert
 from dataflows.detection.decision import DECISIONS, SEVERITIES, DecisionPolicy, alert_id
 from dataflows.detection.rules import RuleSet
 from dataflows.detection.scoring import Scorer, Scores
+from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import CUSTOMER, DEVICE, payment_columns
 from dataflows.features.columns import Column, Columns, ColumnsOnDemand, from_list
 from dataflows.features.rolling import RollingFeatures
@@ -39,7 +40,7 @@ from dataflows.runtime.config import EventTime
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
-from dataflows.runtime.state import keep_state
+from dataflows.runtime.state import keep_large_state
 
 
 def score(slot: Slot, shop: Shop) -> Dataflow:
@@ -48,7 +49,8 @@ def score(slot: Slot, shop: Shop) -> Dataflow:
     flow = Dataflow("score")
     records = read("read", flow, slot)
     requests = map_value("decode", records, decode)
-    featured = keep_state("device", requests, slot, partial(DeviceHop, slot.config.event_time))
+    restore = partial(DeviceHop, slot.config.event_time)
+    featured = keep_large_state("device", requests, slot, restore)
     judged = map_value("judge", featured, Judge(rules).judge)
     publish("publish", judged, slot)
     return flow
@@ -98,8 +100,8 @@ def decode(records: Records) -> Events[Request]:
 class DeviceHop(EntityHop):
     """The slot's state: what was paid from each device."""
 
-    def __init__(self, settings: EventTime, blob: bytes | None):
-        super().__init__(settings, RollingFeatures(DEVICE, int(settings.lateness)), blob)
+    def __init__(self, settings: EventTime, frames: Iterable[Buffer]):
+        super().__init__(settings, RollingFeatures(DEVICE, int(settings.lateness)), frames)
 
     def process(self, decoded: Events[Request]) -> Featured:
         requests = self.accept(decoded)

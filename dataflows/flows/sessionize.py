@@ -7,6 +7,7 @@ Sessions are emitted when they close, and again, as a new revision, when late ev
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 import msgspec
@@ -17,6 +18,7 @@ from bytewax.operators import map_value
 from dataflows.connectors.records import Output, Records
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.eventtime.sessions import SessionRows, Sessions, SessionSettings, session_id
+from dataflows.eventtime.snapshots import Buffer
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, Timed, decode_events
 from dataflows.flows.shop import Shop
@@ -25,7 +27,7 @@ from dataflows.runtime.config import EventTime
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
-from dataflows.runtime.state import keep_state
+from dataflows.runtime.state import keep_large_state
 
 FUNNEL = ("visit", "product_view", "cart", "checkout", "purchase")
 _STAGE_OF = {
@@ -42,7 +44,8 @@ def sessionize(slot: Slot, shop: Shop) -> Dataflow:
     flow = Dataflow("sessionize")
     records = read("read", flow, slot)
     visits = map_value("decode", records, decode)
-    sessions = keep_state("sessionize", visits, slot, partial(SessionState, slot.config.event_time))
+    restore = partial(SessionState, slot.config.event_time)
+    sessions = keep_large_state("sessionize", visits, slot, restore)
     publish("publish", sessions, slot)
     return flow
 
@@ -85,7 +88,7 @@ def decode(records: Records) -> Events[Visit]:
 class SessionState:
     """The slot's state: every session that may still change."""
 
-    def __init__(self, settings: EventTime, blob: bytes | None):
+    def __init__(self, settings: EventTime, frames: Iterable[Buffer]):
         caps = SessionSettings(
             gap_us=int(settings.gap),
             bound_us=int(settings.bound),
@@ -94,10 +97,12 @@ class SessionState:
             max_duration_us=int(settings.max_duration),
             max_events=settings.max_events,
         )
-        self._sessions = Sessions(caps) if blob is None else Sessions.restore(caps, blob)
+        self._sessions = Sessions.restore(caps, frames)
+        self.snapshot, self.changes = self._sessions.snapshot, self._sessions.changes
 
-    def snapshot(self) -> bytes:
-        return self._sessions.snapshot()
+    @property
+    def snapshot_bytes(self) -> int:
+        return self._sessions.snapshot_bytes
 
     def process(self, visits: Events[Visit]) -> Processed:
         codes = visits.fates

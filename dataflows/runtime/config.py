@@ -62,6 +62,7 @@ class Slots(Section, frozen=True):
     reference_wait: Duration = Duration.parse("30s")
     max_record_bytes: Positive = 1_048_576
     dedup_max_ids: Positive = 2_000_000
+    journal_above_bytes: Positive = 16_777_216
 
 
 class Lake(Section, frozen=True):

@@ -15,6 +15,7 @@ from dataflows.errors import TidegateError
 from dataflows.runtime.durations import Duration
 
 STORE = "bytewax"
+JOURNAL = "journal"  # the changed rows of a large state, to which the store refers
 RESET_NOTE = "reset"
 
 
@@ -72,8 +73,9 @@ def reset_recovery(directory: Path) -> None:
     """An empty store in place of the slot's, by somebody's wish: so the state may be rebuilt even
     if the log no longer reaches back to where the slot began."""
     store = directory / STORE
-    if store.is_dir():
-        shutil.rmtree(store)
+    for folder in (store, directory / JOURNAL):
+        if folder.is_dir():
+            shutil.rmtree(folder)
     open_recovery(directory)
     (store / RESET_NOTE).touch()
 

@@ -27,7 +27,8 @@ from dataflows.runtime.config import Config
 from dataflows.runtime.recovery import Lease, open_recovery
 from dataflows.runtime.stats import SlotStats
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2  # older ones are read, too
+VERSION_KEY = "snapshot version"
 
 
 class Refused(TidegateError):
@@ -155,7 +156,7 @@ def _records_came(slot: Slot) -> bool:
 def _fingerprint(slot: Slot, flow: Dataflow) -> dict[str, Any]:
     event_time = msgspec.structs.asdict(slot.config.event_time)
     return {
-        "snapshot version": SNAPSHOT_VERSION,
+        VERSION_KEY: SNAPSHOT_VERSION,
         "steps": [step.step_id for step in flow.substeps],
         "partitions": slot.log.topics()[slot.topic].partitions,
         **{f"event_time.{name}": str(setting) for name, setting in event_time.items()},

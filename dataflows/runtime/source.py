@@ -15,7 +15,7 @@ from dataflows.connectors.log import Reader
 from dataflows.connectors.records import Records
 from dataflows.runtime.handover import apart, was_resharded
 from dataflows.runtime.recovery import was_reset
-from dataflows.runtime.slot import Refused, Slot
+from dataflows.runtime.slot import VERSION_KEY, Refused, Slot
 
 RESTED_S = 1.0  # how long without records before a slot polls less often
 
@@ -150,10 +150,17 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
 
 
 def _check_fingerprint(slot: Slot, stored: dict[str, Any]) -> None:
+    version, known = stored.get(VERSION_KEY, 0), slot.fingerprint[VERSION_KEY]
+    if version > known:
+        raise Refused(
+            f"slot {slot.name}: its state was written with {VERSION_KEY} {version}, this code "
+            f"reads up to {known}; start the version of Tidegate that wrote it, or rebuild the "
+            f"state from the log with `tidegate reset {slot.flow}`"
+        )
     for what, now in slot.fingerprint.items():
         if what == "partitions" and was_resharded(slot.log, slot.topic, now):
             continue
-        if stored.get(what) != now:
+        if what != VERSION_KEY and stored.get(what) != now:
             raise Refused(
                 f"slot {slot.name}: its state was written with {what} = {stored.get(what)}, this "
                 f"is {now}; go back to the former, or rebuild the state from the log with "

@@ -1,19 +1,32 @@
-"""The state of a slot under one key, snapshotted as bytes."""
+"""The state of a slot under one key: snapshotted whole as bytes, or, where that would hold up the
+stream, as a reference into a journal of changed rows."""
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import bytewax.operators as op
+import msgspec
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from dataflows.eventtime.changed_rows import Changes
+from dataflows.eventtime.snapshots import Buffer, SnapshotError
 from dataflows.runtime.handover import handed_over
-from dataflows.runtime.slot import Slot
+from dataflows.runtime.journal import Journal, JournalDamaged, Reference
+from dataflows.runtime.recovery import JOURNAL
+from dataflows.runtime.slot import Refused, Slot, StateUnwritable
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
+
+S = TypeVar("S", bound="Rows")
+
+STATE_VERSION: Final = 2
+_MAGIC: Final = b"\xc1tide"  # no snapshot of version 1 begins like this
 
 
 class State(Protocol[In, Out]):
@@ -24,6 +37,25 @@ class State(Protocol[In, Out]):
     def snapshot(self) -> bytes: ...
 
 
+class Rows(Protocol):
+    """A state that knows which of its rows have changed."""
+
+    def snapshot(self) -> bytes: ...
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """About how long a snapshot would be; asked for before each."""
+        ...
+
+    def changes(self, everything: bool = False) -> Changes:
+        """What changed since the last call, or everything."""
+        ...
+
+
+class LargeState(State[In, Out], Rows, Protocol[In, Out]):
+    """The state of one slot that may become large."""
+
+
 def keep_state(
     step_id: str,
     up: KeyedStream[In],
@@ -31,21 +63,133 @@ def keep_state(
     restore: Callable[[bytes | None], State[In, Out]],
 ) -> KeyedStream[Out]:
     """Runs each batch through the slot's state, which is snapshotted as bytes."""
-    return op.stateful_batch(step_id, up, lambda resume: _Logic(slot, restore, resume))
+    return op.stateful_batch(
+        step_id, up, lambda resume: _Logic(slot, resume, lambda saved: _Whole(restore, saved))
+    )
+
+
+def keep_large_state(
+    step_id: str,
+    up: KeyedStream[In],
+    slot: Slot,
+    restore: Callable[[Iterable[Buffer]], LargeState[In, Out]],
+) -> KeyedStream[Out]:
+    """As `keep_state`; from `slots.journal_above_bytes` on only what changed is written.
+
+    `restore` gets no frame at the very start, a whole snapshot, or what `changes` gave, oldest
+    first, since it was complete.
+    """
+
+    def keep(saved: Saved | None) -> Keeper[Any]:
+        directory, limit = slot.directory / JOURNAL, slot.config.slots.journal_above_bytes
+        return Keeper(directory, limit, restore, saved)
+
+    return op.stateful_batch(step_id, up, lambda resume: _Logic(slot, resume, keep))
+
+
+class Saved(NamedTuple):
+    """What a snapshot says: the state itself, or where in the journal it is."""
+
+    version: int
+    whole: Buffer | None
+    journal: Reference = ()
+
+    def encode(self) -> bytes:
+        body = (self.whole, self.journal)
+        return b"".join((_MAGIC, bytes([self.version]), msgspec.msgpack.encode(body)))
+
+
+def read_saved(resume: bytes) -> Saved:
+    """A snapshot of any version that this code knows.
+
+    Raises SnapshotError if a newer one wrote it, or it is damaged.
+    """
+    if not resume.startswith(_MAGIC):
+        return Saved(1, resume)
+    version, body = resume[len(_MAGIC)], memoryview(resume)[len(_MAGIC) + 1 :]
+    if version > STATE_VERSION:
+        raise SnapshotError(
+            f"it has version {version}, this code reads up to {STATE_VERSION}; start the version "
+            "of Tidegate that wrote it"
+        )
+    try:
+        whole, journal = msgspec.msgpack.decode(body, type=tuple[memoryview | None, Reference])
+    except msgspec.MsgspecError as error:
+        raise SnapshotError(f"it is damaged ({error}); restore it") from error
+    return Saved(version, whole, journal)
+
+
+class Keeper(Generic[S]):
+    """A state and how it is kept: whole while it is small, in a journal once it is large."""
+
+    def __init__(
+        self,
+        directory: Path,
+        limit: int,
+        restore: Callable[[Iterable[Buffer]], S],
+        saved: Saved | None,
+    ):
+        """Goes on from what was saved. From `limit` bytes on the journal in `directory` is used,
+        down to half of it, lest a state at the limit be written whole again and again."""
+        self._limit, self._restore = limit, restore
+        self._in_journal = bool(saved and saved.journal)
+        self._replaced = False  # so that what is in the journal is of another state
+        self._journal = Journal(directory, saved.journal if saved else ())
+        whole = [saved.whole] if saved and saved.whole is not None else []
+        self.state = restore(self._journal.frames() if self._in_journal else whole)
+
+    @property
+    def state_bytes(self) -> int:
+        return self.state.snapshot_bytes
+
+    def replace(self, whole: bytes) -> None:
+        """Goes on from another state, given as a snapshot."""
+        self.state = self._restore([whole])
+        self._replaced = True
+
+    def save(self) -> bytes:
+        """A snapshot; what the one before it refers to is kept until the next call."""
+        limit = self._limit // 2 if self._in_journal else self._limit
+        if self.state.snapshot_bytes >= limit:
+            changes = self.state.changes(everything=self._replaced or not self._in_journal)
+            self._in_journal, self._replaced = True, False
+            return Saved(STATE_VERSION, None, self._journal.append(changes)).encode()
+        self._journal.drop_obsolete()
+        if self._in_journal:
+            self._journal.retire()
+            self._in_journal = False
+        return Saved(STATE_VERSION, self.state.snapshot()).encode()
+
+
+class _Whole:
+    """A state that is always written whole."""
+
+    def __init__(self, restore: Callable[[bytes | None], State[Any, Any]], saved: Saved | None):
+        whole = bytes(saved.whole) if saved and saved.whole is not None else None
+        self._restore = restore
+        self.state, self.state_bytes = restore(whole), 0
+
+    def replace(self, whole: bytes) -> None:
+        self.state = self._restore(whole)
+
+    def save(self) -> bytes:
+        blob = self.state.snapshot()
+        self.state_bytes = len(blob)
+        return Saved(STATE_VERSION, blob).encode()
 
 
 class _Logic(StatefulBatchLogic[Any, Any, bytes]):
     def __init__(
         self,
         slot: Slot,
-        restore: Callable[[bytes | None], State[Any, Any]],
         resume: bytes | None,
+        keep: Callable[[Saved | None], Keeper[Any] | _Whole],
     ):
-        self._slot, self._restore = slot, restore
+        self._slot = slot
         try:
-            self._state = restore(resume)
+            self._kept = keep(None if resume is None else read_saved(resume))
         except Exception as error:
-            slot.fail(error)
+            slot.fail(_explained(slot, error))
 
     def on_batch(self, values: list[Any]) -> tuple[list[Any], bool]:
         try:
@@ -58,8 +202,8 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
         if value.records.headers is not None:
             state = handed_over(value.records, self._slot.flow, self._slot.log)
             if state is not None:
-                self._state = self._restore(state)
-        return self._state.process(value)
+                self._kept.replace(state)
+        return self._kept.state.process(value)
 
     def on_eof(self) -> tuple[list[Any], bool]:
         return [], self.RETAIN  # the end of a run is not the end of the data
@@ -67,8 +211,27 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
     def snapshot(self) -> bytes:
         started = time.monotonic()
         try:
-            blob = self._state.snapshot()
+            blob = self._kept.save()
         except Exception as error:
-            self._slot.fail(error)
-        self._slot.stats.snapshotted(len(blob), time.monotonic() - started)
+            self._slot.fail(_explained(self._slot, error))
+        self._slot.stats.snapshotted(self._kept.state_bytes, time.monotonic() - started)
         return blob
+
+
+def _explained(slot: Slot, error: Exception) -> Exception:
+    """In words for a person: what is wrong with the slot's state, and what to do."""
+    place = f"slot {slot.name}: its state in {slot.directory}"
+    if isinstance(error, JournalDamaged):
+        return Refused(
+            f"{place} is damaged ({error}); restore it, or rebuild it from the log with "
+            f"`tidegate reset {slot.flow}`"
+        )
+    if isinstance(error, SnapshotError):
+        return Refused(
+            f"{place} cannot be gone on from: {error}, or rebuild the state from the log with "
+            f"`tidegate reset {slot.flow}`"
+        )
+    if isinstance(error, OSError):
+        reason = "the disk is full; make room" if error.errno == errno.ENOSPC else error.strerror
+        return StateUnwritable(f"{place} cannot be written or read: {reason}")
+    return error

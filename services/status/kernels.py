@@ -23,6 +23,7 @@ import dataflows
 from dataflows.contracts.money import format_money, parse_money
 from dataflows.contracts.nesting import MAX_DEPTH, nesting_depth
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
+from dataflows.eventtime.dedup import Deduplicator
 from dataflows.eventtime.name_table import NameTable
 from dataflows.eventtime.sessions import EVENT, HEARTBEAT, Sessions, SessionSettings
 from dataflows.features.catalogue import CUSTOMER, DEVICE
@@ -78,5 +79,14 @@ def compile_kernels() -> None:
         fields = {name: ["a", None] for name in (declared.entity, *declared.others)}
         rolling = RollingFeatures(declared, lateness_us=1)
         rolling.process(Payments(fields, times_us, times_us, times_us[[0, 1, 1]]))
-        RollingFeatures(declared, lateness_us=1).restore(rolling.snapshot())
-    Sessions.restore(settings, sessions.snapshot())
+        RollingFeatures(declared, lateness_us=1).restore([rolling.snapshot()])
+    sessions = Sessions.restore(settings, [sessions.snapshot()])
+    crowd = 5_000  # enough that their leaving makes the arrays be packed anew
+    visitors: list[str | None] = [f"visitor {i}" for i in range(crowd)]
+    arrivals, zeros = np.full(crowd, 200), np.zeros(crowd, np.uint8)
+    sessions.process(arrivals, visitors, zeros, zeros)
+    sessions.process(np.array([300]), [None], zeros[:1], np.full(1, HEARTBEAT, np.uint8))
+    Sessions.restore(settings, [b"".join(sessions.changes().parts)])
+    ids = Deduplicator(1, crowd)
+    ids.seen(["a", "b"], times[:2], times[:2])
+    Deduplicator.restore(1, crowd, [ids.snapshot()])

@@ -35,7 +35,7 @@ def test_of_processes_that_start_at_once_one_compiles_and_no_other_ever_does(
     place = Place(tmp_path, CONFIG)
     started = [
         subprocess.Popen(
-            [*COMMAND, "-d", str(tmp_path / str(number)), "topics"],
+            [*COMMAND, "-d", str(tmp_path / str(number)), "status"],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

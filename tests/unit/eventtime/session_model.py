@@ -155,7 +155,7 @@ def play_in_batches(
     for start, end in pairwise(edges):
         rows += play(sessions, records[start:end], start)[0]
         if restart:
-            sessions = Sessions.restore(settings, sessions.snapshot())
+            sessions = Sessions.restore(settings, [sessions.snapshot()])
     return rows
 
 

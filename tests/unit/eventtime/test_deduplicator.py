@@ -78,7 +78,7 @@ def test_batch_cuts_and_restarts_change_nothing(
     edges = [0, *sorted(min(cut, len(log)) for cut in cuts), len(log)]
     for start, end in pairwise(edges):
         found += play(parts, log[start:end])
-        parts = Deduplicator.restore(200, most, parts.snapshot())
+        parts = Deduplicator.restore(200, most, [parts.snapshot()])
     assert found == expected
     assert (len(parts), parts.evicted) == (len(whole), whole.evicted)
 
@@ -118,9 +118,54 @@ def test_impossible_limits_are_refused() -> None:
 def test_a_foreign_snapshot_is_refused() -> None:
     snapshot = Deduplicator(64, 2).snapshot()
     with pytest.raises(SnapshotError, match="retention_us was 64, is 65"):
-        Deduplicator.restore(65, 2, snapshot)
-    with pytest.raises(SnapshotError, match="version 2"):
-        Deduplicator.restore(64, 2, snapshot.replace(b"\x95\x01", b"\x95\x02"))
+        Deduplicator.restore(65, 2, [snapshot])
+    with pytest.raises(SnapshotError, match="version 3, this code reads up to 2"):
+        Deduplicator.restore(64, 2, [snapshot.replace(b"\x96\x02", b"\x96\x03")])
     for damaged in (b"", b"\x05", snapshot[:-1]):
         with pytest.raises(SnapshotError, match="damaged"):
-            Deduplicator.restore(64, 2, damaged)
+            Deduplicator.restore(64, 2, [damaged])
+
+
+@given(
+    logs(),
+    st.lists(st.integers(0, 80), max_size=8),
+    st.lists(st.booleans(), min_size=1, max_size=4),
+    st.sampled_from([3, 100]),
+)
+@settings(deadline=None, max_examples=60)
+def test_changes_add_up_to_the_state(
+    log: list[Occurrence], cuts: list[int], restart: list[bool], most: int
+) -> None:
+    whole = Deduplicator(200, most)
+    expected = play(whole, log)
+    parts, found = Deduplicator(200, most), []
+    before: list[bytes] = []
+    since: list[bytes] = []
+    edges = [0, *sorted(min(cut, len(log)) for cut in cuts), len(log)]
+    for number, (start, end) in enumerate(pairwise(edges)):
+        found += play(parts, log[start:end])
+        written, complete = parts.changes()
+        since.append(b"".join(written))
+        if complete:
+            before, since = since, []
+        if restart[number % len(restart)]:
+            parts = Deduplicator.restore(200, most, [*before, *since])
+            before, since = [b"".join(parts.changes(everything=True).parts)], []
+    assert found == expected
+    assert (len(parts), parts.evicted) == (len(whole), whole.evicted)
+
+
+def test_ids_long_gone_leave_neither_memory_nor_bytes_behind() -> None:
+    deduplicator = Deduplicator(1000, 10**6)
+    many: list[Occurrence] = [(f"id {i}", 0, 0) for i in range(100_000)]
+    play(deduplicator, many)
+    memory, whole = deduplicator.nbytes, len(b"".join(deduplicator.changes(True).parts))
+    sizes = []
+    for start in range(5_000, 105_000, 500):
+        play(deduplicator, [(f"later {i}", i, i) for i in range(start, start + 500)])
+        written = len(b"".join(deduplicator.changes().parts))
+        sizes.append((deduplicator.nbytes, len(deduplicator.snapshot()), written))
+    assert max(sizes[10:]) <= tuple(1.2 * size for size in max(sizes[10:50]))
+    assert sizes[-1][0] < memory / 10
+    assert sizes[-1][1] < whole / 30
+    assert sizes[-1][2] < whole / 30

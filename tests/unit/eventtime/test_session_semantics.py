@@ -346,11 +346,11 @@ def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
 def test_a_snapshot_of_other_settings_or_versions_is_refused() -> None:
     snapshot = Sessions(UNLIMITED).snapshot()
     with pytest.raises(SnapshotError, match="gap_us was 10, is 11"):
-        Sessions.restore(replace(UNLIMITED, gap_us=11), snapshot)
-    version = snapshot.index(b"\x93\x01") + 1
-    other = snapshot[:version] + b"\x02" + snapshot[version + 1 :]
-    with pytest.raises(SnapshotError, match="version 2"):
-        Sessions.restore(UNLIMITED, other)
+        Sessions.restore(replace(UNLIMITED, gap_us=11), [snapshot])
+    version = snapshot.index(b"\x94\x02") + 1
+    other = snapshot[:version] + b"\x03" + snapshot[version + 1 :]
+    with pytest.raises(SnapshotError, match="version 3, this code reads up to 2"):
+        Sessions.restore(UNLIMITED, [other])
 
 
 def test_a_damaged_snapshot_is_refused() -> None:
@@ -359,7 +359,7 @@ def test_a_damaged_snapshot_is_refused() -> None:
     snapshot = sessions.snapshot()
     for damaged in (b"", snapshot[:7], snapshot[:30], snapshot[:-1], snapshot + b"x", b"\xff" * 99):
         with pytest.raises(SnapshotError, match="damaged"):
-            Sessions.restore(UNLIMITED, damaged)
+            Sessions.restore(UNLIMITED, [damaged])
 
 
 def test_session_vectors_of_another_engine(shared_data: Path) -> None:

@@ -161,7 +161,7 @@ def test_features_equal_their_definitions(
         if restore:
             saved = features.snapshot()
             features = RollingFeatures(declared, LATENESS_US)
-            features.restore(saved)
+            features.restore([saved])
     assert got == expected
 
 
@@ -202,7 +202,7 @@ def test_many_customers_on_one_device_are_counted_once_each() -> None:
 def test_a_snapshot_of_another_feature_set_is_refused() -> None:
     saved = RollingFeatures(DEVICE, HOUR_US).snapshot()
     with pytest.raises(SnapshotError, match="another configuration"):
-        RollingFeatures(CUSTOMER, HOUR_US).restore(saved)
+        RollingFeatures(CUSTOMER, HOUR_US).restore([saved])
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,8 @@ class Hops:
     """Both hops, one behind the other."""
 
     def __init__(self) -> None:
-        self.customers = CustomerHop(EventTime(), 1, None)
-        self.devices = DeviceHop(EventTime(), None)
+        self.customers = CustomerHop(EventTime(), 1, [])
+        self.devices = DeviceHop(EventTime(), [])
 
     def process(self, payments: Records) -> None:
         requests = self.customers.process(decode(payments)).outputs[0]

@@ -149,7 +149,7 @@ def test_equals_brute_force_whatever_the_batches_and_restores(
         if random.random() < 0.3:
             saved = state.snapshot()
             state = windows(settle)
-            state.restore(saved)
+            state.restore([saved])
             assert state.snapshot() == saved
     assert got == expected
 
@@ -275,18 +275,69 @@ def test_no_records() -> None:
 def test_a_snapshot_for_other_windows_is_refused() -> None:
     saved = windows().snapshot()
     with pytest.raises(SnapshotError, match="windows_us was"):
-        SlidingWindows((1, 8, 30), LATENESS, others=2, retention_us=RETENTION).restore(saved)
+        SlidingWindows((1, 8, 30), LATENESS, others=2, retention_us=RETENTION).restore([saved])
 
 
 @pytest.mark.parametrize("blob", [b"", b"\x00", b"\x92\x01\x02", b"\xff" * 40])
 def test_a_damaged_snapshot_is_refused(blob: bytes) -> None:
     with pytest.raises(SnapshotError, match="damaged"):
-        windows().restore(blob)
+        windows().restore([blob])
 
 
 def test_a_snapshot_of_another_version_is_refused() -> None:
-    with pytest.raises(SnapshotError, match="version 99"):
-        windows().restore(b"\x92\x63\x01")
+    saved = windows().snapshot()
+    with pytest.raises(SnapshotError, match="version 99, this code reads up to 2"):
+        windows().restore([saved.replace(b"\x97\x02", b"\x97\x63", 1)])
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    arrivals,
+    st.lists(st.integers(0, 120), max_size=12),
+    st.sampled_from([0, 9]),
+    st.lists(st.booleans(), min_size=1, max_size=4),
+)
+def test_changes_add_up_to_the_state(
+    drawn: list[Drawn], cuts: list[int], settle: int, restart: list[bool]
+) -> None:
+    records = as_records(drawn)
+    expected = list(brute_force(records, settle))
+    state, got = windows(settle), []
+    before: list[bytes] = []
+    since: list[bytes] = []
+    edges = sorted({0, len(records), *(c for c in cuts if c < len(records))})
+    for number, (begin, end) in enumerate(pairwise(edges)):
+        got += rows(feed(state, records[begin:end]))
+        parts, complete = state.changes()
+        since.append(b"".join(parts))
+        if complete:
+            before, since = since, []
+        if restart[number % len(restart)]:
+            state = windows(settle)
+            state.restore([*before, *since])
+    assert got == expected
+
+
+def test_entities_long_gone_leave_neither_memory_nor_bytes_behind() -> None:
+    state = SlidingWindows((10,), 5, others=1)
+
+    def pay(entities: range, time: int) -> None:
+        times = np.full(len(entities), time)
+        names = [f"entity {i}" for i in entities]
+        state.process(names, times, times, [[f"card {i % 50}" for i in entities]], times)
+
+    for first in range(0, 100_000, 10_000):
+        pay(range(first, first + 10_000), 0)
+    memory, whole = state.nbytes, len(b"".join(state.changes(everything=True).parts))
+    sizes = []
+    for time in range(100, 3_000, 20):
+        pay(range(3_000), time)
+        written = len(b"".join(state.changes().parts))
+        sizes.append((state.nbytes, len(state.snapshot()), written))
+    assert len(state) == 3_000
+    assert max(sizes[60:]) <= tuple(1.1 * size for size in max(sizes[20:60]))
+    assert sizes[-1][0] < memory / 4
+    assert sizes[-1][1] < whole / 10
 
 
 @pytest.mark.parametrize("spans", [(), (0,), (-5,)])
