@@ -116,6 +116,8 @@ _PASSING = _BUSY | {
     KafkaError._TIMED_OUT,
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._WAIT_COORD,
+    KafkaError._DESTROY_BROKER,
+    KafkaError._UNKNOWN_PARTITION,  # asked for only where it is known to be
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REQUEST_TIMED_OUT,

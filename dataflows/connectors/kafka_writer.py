@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -16,6 +17,7 @@ from dataflows.connectors.records import Headers, Output, partition_for
 
 TRANSACTION_S = 60  # after so long the broker gives up on a transaction whose process is gone
 PAUSE_S = 0.02  # between attempts at a step that may pass
+UNANSWERED_S = 15.0  # a call that takes CALL_S at most is not waited for any longer
 TRANSACTIONAL_ID = "tidegate.{slot}"
 GROUP = "tidegate.{flow}"
 
@@ -134,8 +136,10 @@ class KafkaWriter:
             produce_all(producer, records)
         if self._reads is not None:
             read_to = TopicPartition(self._reads.topic, self._reads.partition, marker.next_offset)
-            _until_done(
-                lambda: producer.send_offsets_to_transaction([read_to], self._group, CALL_S)
+            _answered(
+                lambda: _until_done(
+                    lambda: producer.send_offsets_to_transaction([read_to], self._group, CALL_S)
+                )
             )
         _until_done(lambda: producer.commit_transaction(CALL_S))
         producer.poll(0)
@@ -178,6 +182,32 @@ def _until_done(call: Callable[[], object]) -> None:
             if not error.args[0].retriable() or time.monotonic() > give_up:
                 raise
             time.sleep(PAUSE_S)
+
+
+def _answered(call: Callable[[], object]) -> None:
+    """The call, given up when it does not come back.
+
+    Where a connection breaks while offsets are on their way, librdkafka may wait for ever, whatever
+    timeout it was given (confluentinc/librdkafka#5456). Then the slot must fail: a restart is soon
+    where it was.
+    """
+    answers: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            call()
+        except BaseException as error:
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        error = answers.get(timeout=UNANSWERED_S)
+    except Empty:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
+    if error is not None:
+        raise error
 
 
 def _group_metadata(cluster: Cluster, reads: Input) -> object:
