@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
 from flow_bench import Bench
 from places import Place, Running, wait_until
 from traffic import Event, Publisher, Shares, Traffic
@@ -86,6 +87,7 @@ class Ground:
         with chdir(directory):
             # Makes the topics, and looks on from then on.
             self._shop = open_shop(load_config(None, {}, {"bus": f"kafka://{self.servers}"}))
+        self.admin = AdminClient({"bootstrap.servers": self.servers})
         self._publisher = Publisher(self.servers)
 
     # --- traffic

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import NewPartitions
 from faults_table import Figures
 from flow_bench import Bench
 from ground import PATIENCE_S, Ground, Make, open_bench
@@ -25,10 +25,6 @@ TOPIC = "events.clickstream"
 @pytest.fixture
 def shop(ground: Make, figures: Figures) -> Ground:
     return ground(seed=figures.seed)
-
-
-def asking(shop: Ground) -> AdminClient:
-    return AdminClient({"bootstrap.servers": shop.servers})
 
 
 def published(shop: Ground, flow: str) -> list[int]:
@@ -86,8 +82,8 @@ def test_records_that_retention_took_before_they_were_read_are_named(
     shop.feed(600)
     bench.run("ingest")
     gone = TopicPartition(TOPIC, 0, before[0] + 20)
-    for future in asking(shop).delete_records([gone]).values():
-        future.result()
+    for future in shop.admin.delete_records([gone]).values():
+        future.result(60)
     message = refusal(bench, "sessionize")
     assert f"retention removed offsets {before[0]}..{before[0] + 19}" in message
     assert "tidegate reset sessionize" in message
@@ -105,8 +101,8 @@ def test_without_its_dead_letter_topic_a_flow_stops_and_skips_nothing(
     shop.feed(500)
     bench.run("ingest")
     before = published(shop, "ingest")
-    for future in asking(shop).delete_topics(["dlq.late"]).values():
-        future.result()
+    for future in shop.admin.delete_topics(["dlq.late"]).values():
+        future.result(60)
     shop.feed(2_500)
     bench.run("ingest")
     with pytest.raises(LogError, match=r"dlq\.late|publishing"):
@@ -128,9 +124,9 @@ def test_partitions_added_under_load_are_refused_by_name(shop: Ground, figures: 
     service = shop.up()
     with shop.feeding(100):
         shop.await_progress("score", 10)
-        added = asking(shop).create_partitions([NewPartitions("raw.clickstream", 3)])
+        added = shop.admin.create_partitions([NewPartitions("raw.clickstream", 3)])
         for future in added.values():
-            future.result()
+            future.result(60)
         ended = service.process.poll()
         assert ended is None, service.stderr
     assert service.stop() == 0, service.stderr

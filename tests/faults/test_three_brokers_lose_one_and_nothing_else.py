@@ -52,7 +52,8 @@ def asking(cluster: Cluster) -> AdminClient:
 
 def leader(cluster: Cluster, topic: str, partition: int) -> int:
     """The number of the node, from 1."""
-    return asking(cluster).list_topics(topic, timeout=60).topics[topic].partitions[partition].leader
+    found = asking(cluster).list_topics(topic, timeout=60).topics[topic]
+    return int(found.partitions[partition].leader)
 
 
 def bring_back(cluster: Cluster, node: int) -> None:
@@ -120,7 +121,7 @@ def elect_preferred_leaders(cluster: Cluster) -> None:
     def elected() -> bool:
         asked = asking(cluster)
         try:
-            asked.elect_leaders(ElectionType.PREFERRED, None).result()
+            asked.elect_leaders(ElectionType.PREFERRED, None).result(60)
         except KafkaException:
             return False
         topics = asked.list_topics(timeout=60).topics.values()
@@ -158,8 +159,9 @@ def require_replicas(cluster: Cluster, topic: str, count: int) -> None:
         "min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET
     )
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    for future in asking(cluster).incremental_alter_configs([resource]).values():
-        future.result()
+    admin = asking(cluster)
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(60)
 
 
 @pytest.mark.faults
@@ -172,8 +174,9 @@ def test_a_sink_out_of_reach_moves_no_offset(
     copies = NewTopic(
         "sessions", replica_assignment=[[3], [3]], config={"min.insync.replicas": "1"}
     )
-    for future in asking(cluster).create_topics([copies]).values():
-        future.result()
+    admin = asking(cluster)
+    for future in admin.create_topics([copies]).values():
+        future.result(60)
     shop = Ground(tmp_path / "shop", cluster.url, figures.seed)
     try:
         service = shop.up()
