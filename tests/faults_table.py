@@ -106,13 +106,14 @@ class _Results:
         told = dict(report.user_properties)
         if "survives" not in told:
             return
+        today = str(datetime.now(UTC).date())
         result = self.new.setdefault(
-            report.nodeid, {"result": "passed", "seconds": 0, "on": str(datetime.now(UTC).date())}
+            report.nodeid, {"result": "interrupted", "seconds": 0, "on": today}
         )
         result |= {name: told[name] for name in ("survives", "long", "seed", "figures")
                    if name in told}  # fmt: skip
         result["seconds"] += report.duration
-        if report.outcome != "passed":
+        if report.outcome != "passed" or report.when == "call":
             result["result"] = report.outcome
 
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
