@@ -68,24 +68,33 @@ def stopped(worker: Running) -> bool:
 
 def kill_leaders_mid_transaction(shop: Ground, cluster: Cluster, rounds: int) -> int:
     """Each time: a worker halts with a transaction open, the leader of what it wrote to dies, the
-    worker goes on."""
-    with shop.feeding(PER_SECOND):
-        ingest = shop.run("ingest")
-        for _ in range(rounds):
-            worker = shop.run_struck(
-                f"mid transaction:{shop.dice.randint(2, 6)}",
-                "sessionize",
-                "events.clickstream/0",
-                STRUCK_BY="SIGSTOP",
-            )
-            wait_until(lambda w=worker: stopped(w), "an open transaction", 0.02, PATIENCE_S)
-            node = leader(cluster, "sessions", 0)
-            cluster.nodes[node - 1].kill()
-            os.kill(worker.process.pid, signal.SIGCONT)
-            shop.await_progress("sessionize", shop.progress("sessionize") + 50)
-            bring_back(cluster, node)
+    worker goes on: to the end of what it was doing, or to its own."""
+    shop.feed(2_000 * rounds)
+    ingest = shop.run("ingest")
+    shop.drain("ingest")
+    assert ingest.stop() == 0, ingest.stderr
+    for _ in range(rounds):
+        worker = shop.run_struck(
+            f"mid transaction:{shop.dice.randint(2, 6)}",
+            "sessionize",
+            "events.clickstream/0",
+            STRUCK_BY="SIGSTOP",
+        )
+        wait_until(lambda w=worker: stopped(w), "an open transaction", 0.02, PATIENCE_S)
+        before, node = shop.progress("sessionize"), leader(cluster, "sessions", 0)
+        cluster.nodes[node - 1].kill()
+        os.kill(worker.process.pid, signal.SIGCONT)
+        wait_until(
+            lambda w=worker, n=before: (
+                w.process.poll() is not None or shop.progress("sessionize") > n + 50
+            ),
+            "the worker to go on, or to end",
+            0.1,
+            PATIENCE_S,
+        )
+        bring_back(cluster, node)
+        if worker.process.poll() is None:
             assert worker.stop() == 0, worker.stderr
-        assert ingest.stop() == 0, ingest.stderr
     return rounds
 
 
