@@ -136,8 +136,8 @@ class KafkaWriter:
             produce_all(producer, records)
         if self._reads is not None:
             read_to = TopicPartition(self._reads.topic, self._reads.partition, marker.next_offset)
-            _answered(
-                lambda: _until_done(
+            _until_done(
+                lambda: _answered(
                     lambda: producer.send_offsets_to_transaction([read_to], self._group, CALL_S)
                 )
             )
