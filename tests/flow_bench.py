@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from dataflows.connectors.embedded import EmbeddedLog
@@ -12,7 +15,12 @@ from dataflows.flows.opening import builder, open_shop
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import load_config
 from dataflows.runtime.slot import run_slot
+from services.simulator.driver import publish_chunks
+from services.simulator.settings import SimulationSettings
+from services.simulator.simulate import simulate
 from services.status.peek import Record, peek_records
+
+REFERENCE = ("product_catalog", "customer_profiles")
 
 
 class Bench:
@@ -37,6 +45,25 @@ class Bench:
     ) -> None:
         """Records without keys into partition 0."""
         self.log.append([published(topic, [None] * len(values), values, headers, partition=0)])
+
+    def simulate(self, days: int, events: int) -> None:
+        """Some days of the shop, without the reference sources: what ingest looks up in them is a
+        fact of the moment, not of the slot's log."""
+        topics = self.shop.topology.topics
+        simulation = simulate(
+            SimulationSettings(
+                start=date(2026, 3, 2),
+                days=days,
+                customers=200,
+                target_events=events,
+                partitions={source: topics[f"raw.{source}"] for source in self.shop.contracts},
+            )
+        )
+        chunks = (
+            replace(chunk, parts=tuple(p for p in chunk.parts if p.source not in REFERENCE))
+            for chunk in simulation.chunks()
+        )
+        publish_chunks(self.log, chunks, None, threading.Event())
 
     def run(self, *flows: str, topic: str | None = None) -> None:
         """Each flow after the one before; raises what the first slot that failed raised."""

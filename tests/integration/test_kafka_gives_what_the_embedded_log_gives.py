@@ -8,11 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -24,15 +21,11 @@ from dataflows.flows.opening import open_shop
 from dataflows.flows.payments import with_names
 from dataflows.runtime.config import load_config
 from services.broker.broker import Broker
-from services.simulator.driver import publish_chunks
-from services.simulator.settings import SimulationSettings
-from services.simulator.simulate import simulate
 from services.status.peek import peek_records
 from services.status.slots import slot_statuses
 
 pytestmark = pytest.mark.kafka
 
-REFERENCE = ("product_catalog", "customer_profiles")  # enrichment looks at them at its own time
 COMPARED = (
     *("events.clickstream", "late.clickstream", "events.transactions", "buffered.clickstream"),
     *("sessions", "late.sessionize", "scoring.requests", "scores", "alerts", "reprocess.requests"),
@@ -57,31 +50,13 @@ Said = dict[str, list[tuple[int, bytes | None, bytes | None]]]
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Said:
     bench = Bench(tmp_path_factory.mktemp("embedded"))
-    publish(bench)
+    bench.simulate(days=3, events=12_000)
     run_all(bench)
     assert clean(bench) == []
     found = said(bench)
     bench.log.close()
     assert all(found[topic] for topic in ("sessions", "alerts", "scores", "late.clickstream"))
     return found
-
-
-def publish(bench: Bench) -> None:
-    topics = bench.shop.topology.topics
-    simulation = simulate(
-        SimulationSettings(
-            start=date(2026, 3, 2),
-            days=3,
-            customers=200,
-            target_events=12_000,
-            partitions={source: topics[f"raw.{source}"] for source in bench.shop.contracts},
-        )
-    )
-    chunks = (
-        replace(chunk, parts=tuple(p for p in chunk.parts if p.source not in REFERENCE))
-        for chunk in simulation.chunks()
-    )
-    publish_chunks(bench.log, chunks, None, threading.Event())
 
 
 def run_all(bench: Bench) -> None:
@@ -124,7 +99,7 @@ def compare(expected: Said, found: Said) -> None:
 
 def test_every_flow_gives_the_same_on_kafka(broker: Broker, embedded: Said, tmp_path: Path) -> None:
     bench = Bench(tmp_path / "data", bus=broker.url)
-    publish(bench)
+    bench.simulate(days=3, events=12_000)
     run_all(bench)
     assert clean(bench) == []
     compare(embedded, said(bench))
@@ -139,7 +114,7 @@ def test_kills_on_kafka_leave_what_an_undisturbed_run_leaves(
     moments = random.Random(seed)
     print(f"seed {seed}")
     bench = Bench(tmp_path / "data", bus=broker.url)
-    publish(bench)
+    bench.simulate(days=3, events=12_000)
     hits = 0
     for flow, topic in (
         ("ingest", "raw.clickstream"),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -16,13 +13,9 @@ from dataflows.connectors.records import heartbeat_time, published
 from dataflows.runtime.config import load_config
 from services.replay import replay
 from services.replay.lines import read_lines
-from services.simulator.driver import publish_chunks
-from services.simulator.settings import SimulationSettings
-from services.simulator.simulate import simulate
 from services.status.peek import Record, peek_records, to_json_line
 from services.status.slots import slot_statuses
 
-REFERENCE = ("product_catalog", "customer_profiles")
 PARTITIONS = {"partitions": {"clickstream": 1, "customer_support": 2}}
 PREFIX = 700  # records, where they are taken one at a time
 
@@ -46,24 +39,8 @@ WAYS = {  # batch_records, snapshot_interval, how many of the records; live: 500
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """Twelve days through the flows, without the reference sources: what ingest looks up in them
-    is a fact of the moment, not of the slot's log."""
     bench = Bench(tmp_path_factory.mktemp("live"), **PARTITIONS, **{"slots.batch_records": 500})
-    topics = bench.shop.topology.topics
-    simulation = simulate(
-        SimulationSettings(
-            start=date(2026, 3, 2),
-            days=12,
-            customers=200,
-            target_events=20_000,
-            partitions={source: topics[f"raw.{source}"] for source in bench.shop.contracts},
-        )
-    )
-    chunks = (
-        replace(chunk, parts=tuple(p for p in chunk.parts if p.source not in REFERENCE))
-        for chunk in simulation.chunks()
-    )
-    publish_chunks(bench.log, chunks, None, threading.Event())
+    bench.simulate(days=12, events=20_000)
     bench.run("ingest")
     bench.run("late", topic="late.clickstream")
     bench.run("sessionize", "features", "score")
