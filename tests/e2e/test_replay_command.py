@@ -211,8 +211,8 @@ def test_a_late_record_whose_watermark_cannot_be_read_is_still_buffered(
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("cut.gz", gzip.compress(b'{"user_id":"u"}\n' * 1_000)[:-20]),
-        ("damaged.gz", gzip.compress(b'{"user_id":"u"}\n' * 1_000)[:30] + b"\xff" * 40),
+        ("cut.gz", gzip.compress(b'{"user_id":"u"}\n' * 1_000, mtime=0)[:-20]),
+        ("damaged.gz", gzip.compress(b'{"user_id":"u"}\n' * 1_000, mtime=0)[:30] + b"\xff" * 40),
         ("no.gz", b"plain text"),
     ],
 )
