@@ -35,9 +35,9 @@ def test_export_lose_restore_and_go_on(place: Place) -> None:
     refused = place.tidegate("run", "sessionize")
     assert refused.returncode == 78
     assert "its state is gone" in refused.stderr
-    done = place.tidegate("state", "restore", "backup", "--yes")
+    done = place.tidegate("state", "restore", "backup", "--yes", "--json")
     assert done.returncode == 0, done.stderr
-    assert f"{len(exported)} slots restored" in done.stdout
+    assert {each["slot"] for each in json.loads(done.stdout)} == set(exported)
     service = place.up()
     assert place.tidegate(*EVENTS, "--seed", "2").returncode == 0
     place.wait_until_drained()
