@@ -191,7 +191,7 @@ def test_a_worker_that_keeps_dying_ends_the_service_naming_worker_and_log(place:
         place.config_file.read_text().partition("[service]")[0] + LOOPS_SOON
     )
     assert place.tidegate("topics").returncode == 0
-    (place.data / "run").write_text("a file where workers keep a folder")
+    (place.data / "run" / "light.json.new").mkdir(parents=True)  # where the worker writes a file
     line = refusal(place, "up", code=70)
     assert "worker light crashed 3 times in 60 s, last with exit code 70" in line
     assert str(Path("data") / "logs" / "light.log") in line
