@@ -155,6 +155,18 @@ def test_changes_add_up_to_the_state(
     assert (len(parts), parts.evicted) == (len(whole), whole.evicted)
 
 
+def test_an_id_that_had_to_go_is_gone_after_a_restart() -> None:
+    deduplicator = Deduplicator(64, 40)
+    play(deduplicator, [(f"id {i}", i, 0) for i in range(40)])
+    frames = [b"".join(deduplicator.changes(everything=True).parts)]
+    assert play(deduplicator, [("more", 50, 0)]) == [False]  # id 0 has to go
+    frames.append(b"".join(deduplicator.changes().parts))
+    restored = Deduplicator.restore(64, 40, frames)
+    assert (len(restored), restored.evicted) == (len(deduplicator), 1)
+    again: list[Occurrence] = [("id 1", 1, 0), ("id 0", 0, 0)]
+    assert play(restored, again) == play(deduplicator, again) == [True, False]
+
+
 def test_ids_long_gone_leave_neither_memory_nor_bytes_behind() -> None:
     deduplicator = Deduplicator(1000, 10**6)
     many: list[Occurrence] = [(f"id {i}", 0, 0) for i in range(100_000)]

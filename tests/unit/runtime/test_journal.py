@@ -57,6 +57,7 @@ steps = st.lists(
         st.sampled_from(["process"] * 4 + ["save"] * 3 + ["save, killed", "killed", "torn"]),
         st.integers(0, 2**31),
     ),
+    min_size=20,
     max_size=60,
 )
 
