@@ -157,13 +157,13 @@ def test_changes_add_up_to_the_state(
 
 def test_an_id_that_had_to_go_is_gone_after_a_restart() -> None:
     deduplicator = Deduplicator(64, 40)
-    play(deduplicator, [(f"id {i}", i, 0) for i in range(40)])
+    play(deduplicator, [(f"id {i}", 39 - i, 0) for i in range(40)])
     frames = [b"".join(deduplicator.changes(everything=True).parts)]
-    assert play(deduplicator, [("more", 50, 0)]) == [False]  # id 0 has to go
+    assert play(deduplicator, [("more", 50, 0)]) == [False]  # id 39 has to go
     frames.append(b"".join(deduplicator.changes().parts))
     restored = Deduplicator.restore(64, 40, frames)
     assert (len(restored), restored.evicted) == (len(deduplicator), 1)
-    again: list[Occurrence] = [("id 1", 1, 0), ("id 0", 0, 0)]
+    again: list[Occurrence] = [("id 38", 1, 0), ("id 39", 0, 0)]
     assert play(restored, again) == play(deduplicator, again) == [True, False]
 
 

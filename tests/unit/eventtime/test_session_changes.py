@@ -98,8 +98,9 @@ def test_changes_add_up_over_many_rounds() -> None:
         user, time = f"user {rng.randrange(400)}", front - rng.randrange(45)
         records.append(Record(EVENT, time, user, rng.randrange(8)))
     expected = play(Sessions(UNLIMITED), records)[0]
-    cuts = list(range(0, 20_000, 37))
-    assert play_with_journal(UNLIMITED, records, cuts, [False] * 99 + [True]) == expected
+    for step, restart in ((37, [False] * 99 + [True]), (5, [True])):
+        cuts = list(range(0, 20_000, step))
+        assert play_with_journal(UNLIMITED, records, cuts, restart) == expected
 
 
 def crowd(sessions: Sessions, users: range, time: int) -> int:

@@ -318,6 +318,24 @@ def test_changes_add_up_to_the_state(
     assert got == expected
 
 
+def test_changes_of_a_few_of_many_entities_add_up() -> None:
+    rng = Random(5)
+    records = [
+        Record(f"e{rng.randrange(400)}", i, i, (f"o{rng.randrange(90)}", None), i - LATENESS)
+        for i in range(2_000)
+    ]
+    expected = rows(feed(windows(), records))
+    state, got = windows(), rows(feed(whole := windows(), records[:1_000]))
+    state.restore([b"".join(whole.changes(everything=True).parts)])
+    frames = [state.snapshot()]
+    for begin in range(1_000, 2_000, 5):
+        got += rows(feed(state, records[begin : begin + 5]))
+        frames.append(b"".join(state.changes().parts))
+        state = windows()
+        state.restore(frames)
+    assert got == expected
+
+
 def test_entities_long_gone_leave_neither_memory_nor_bytes_behind() -> None:
     state = SlidingWindows((10,), 5, others=1)
 
