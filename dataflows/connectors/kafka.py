@@ -19,6 +19,7 @@ from confluent_kafka import (
     KafkaException,
     TopicCollection,
     TopicPartition,
+    Uuid,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -44,6 +45,7 @@ from dataflows.connectors.log import (
 )
 from dataflows.connectors.records import Output
 
+NO_ID = str(Uuid(0, 0))
 TAIL = 64  # as few offsets are read to tell records from the markers of transactions
 
 
@@ -145,7 +147,8 @@ class KafkaLog:
             )
             return {(at.topic, at.partition): f.result().offset for at, f in asked.items()}
 
-        return self._cluster.ask("offsets", ask)
+        names = ", ".join(sorted({topic for topic, _ in places}))
+        return self._cluster.ask(f"offsets of {names}", ask)
 
     def _ends(self, topics: list[str]) -> dict[str, int]:
         ends = self._list_offsets([(topic, 0) for topic in topics], OffsetSpec.latest())
@@ -164,7 +167,10 @@ class KafkaLog:
         """The topic's partition count, if it has this partition."""
         count = self._topics.partitions.get(topic) or self._topics.refresh().get(topic)
         if count is None:
-            raise UnknownTopic(f"{self._cluster.url} has no topic {topic}")
+            raise UnknownTopic(
+                f"{self._cluster.url} has no topic {topic}; `tidegate topics apply` makes what is "
+                "missing"
+            )
         if not 0 <= partition < count:
             raise UnknownTopic(
                 f"topic {topic} has {count} partition(s) in {self._cluster.url}, no partition "
@@ -174,14 +180,15 @@ class KafkaLog:
 
     def identity(self, topic: str) -> str:
         self._require(topic, 0)
-
-        def describe() -> Any:
-            asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_S)
-            return asked[topic].result()
-
-        described = self._cluster.ask(f"topic {topic}", describe)
         cluster = self._cluster.ask("cluster", lambda: self._admin.list_topics(timeout=CALL_S))
-        return f"kafka:{cluster.cluster_id}/{described.topic_id}/{topic}"
+        return f"kafka:{cluster.cluster_id}/{self._topic_id(topic)}/{topic}"
+
+    def _topic_id(self, topic: str) -> str:
+        def ask() -> str:
+            asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=CALL_S)
+            return str(asked[topic].result().topic_id)
+
+        return self._cluster.ask(f"topic {topic}", ask)
 
     def unread(self, places: Mapping[Place, int]) -> dict[Place, int]:
         ends = self._list_offsets(list(places), OffsetSpec.latest())
@@ -231,7 +238,7 @@ class KafkaLog:
             self._cluster,
             slot,
             self._placing,
-            lambda: self._markers.last([topic]).get(topic),
+            lambda: (self._markers.last([topic]).get(topic), self._markers.input_id(topic)),
             self._input_of(slot),
         )
 
@@ -240,7 +247,8 @@ class KafkaLog:
         flow, _, rest = slot.partition(".")
         topic, _, partition = rest.rpartition(".")
         if topic in self._topics.partitions and partition.isdecimal():
-            return Input(flow, topic, int(partition))
+            topic_id = self._topic_id(topic)
+            return Input(flow, topic, int(partition), None if topic_id == NO_ID else topic_id)
         return None
 
     def markers(self) -> dict[str, Marker]:

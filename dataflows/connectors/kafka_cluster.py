@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from dataflows.connectors.log import KAFKA_SCHEME, LogError, LogUnreachable
+from dataflows.connectors.log import KAFKA_SCHEME, LogError, LogUnreachable, UnknownTopic
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ SETTINGS = frozenset(
 
 _COMMON = {"client.id": "tidegate", "reconnect.backoff.max.ms": 2_000}
 _CONSUMING = {
-    "group.id": "tidegate",  # a consumer must name one; none is ever joined
+    "group.id": "tidegate.readers",  # a consumer must name one; none is ever joined
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "enable.partition.eof": True,
@@ -98,7 +98,9 @@ _IN_WORDS = {
         "there are not so many brokers; add some, or lower [topics] replication_factor"
     ),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "the broker denies access to the topic; add an ACL",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "the broker denies the group; add an ACL",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: (
+        "the broker denies the group; add an ACL to read groups with the prefix tidegate."
+    ),
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "the broker denies it on the cluster; add an ACL",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (
         "the broker denies the transactional id; add an ACL for the prefix tidegate."
@@ -165,6 +167,7 @@ class Cluster:
             "logger": logger,
         } | _allowed(settings)
         self._last_error: tuple[float, KafkaError] | None = None
+        self._admin: AdminClient | None = None
 
     def consumer(self, **settings: object) -> Consumer:
         return self._make(Consumer, _CONSUMING, settings)
@@ -173,7 +176,8 @@ class Cluster:
         return self._make(Producer, _PRODUCING, settings)
 
     def admin(self) -> AdminClient:
-        return self._make(AdminClient, {}, {})
+        self._admin = self._make(AdminClient, {}, {})
+        return self._admin
 
     def _make(
         self,
@@ -185,7 +189,8 @@ class Cluster:
         try:
             return client({**_COMMON, **kind, **self._settings, **own})
         except KafkaException as error:
-            raise self.trouble("settings", error) from None
+            why = _one_line(_error(error))
+            raise LogError(f"{self.url}: settings: {why}; check [kafka]") from None
 
     def _note(self, error: KafkaError) -> None:
         # librdkafka goes on by itself; a call that gives up says what it last heard.
@@ -207,17 +212,27 @@ class Cluster:
         give_up = time.monotonic() + patience_s
         while True:
             try:
-                return call()
+                answer = call()
             except KafkaException as error:
+                if self._admin is not None:
+                    self._admin.poll(0)  # only then it tells _note what it heard
                 heard = self._heard()
                 hopeless = heard is not None and heard.code() in _WILL_NOT_PASS
                 if hopeless or not may_pass(error) or time.monotonic() > give_up:
                     raise self.trouble(what, error) from error
                 time.sleep(0.05)
+            else:
+                self._last_error = None  # what it was, it is over
+                return answer
 
     def trouble(self, what: str, error: KafkaException) -> LogError:
         """The error as one line for a person."""
         kafka_error = _error(error)
+        if kafka_error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return UnknownTopic(
+                f"{self.url}: {what}: there is no such topic or partition; `tidegate topics apply` "
+                "makes what is missing"
+            )
         heard = self._heard()
         if heard is not None and kafka_error.code() in _PASSING - _BUSY:
             kafka_error = heard
@@ -231,7 +246,8 @@ class Cluster:
         elif kafka_error.code() in _PASSING:
             return LogUnreachable(
                 f"{self.url}: {what}: no broker answers ({_one_line(kafka_error)}); start Kafka, "
-                "or correct `bus` and the listeners that the brokers advertise"
+                "or correct `bus`, [kafka] security.protocol and the listeners that the brokers "
+                "advertise"
             )
         else:
             why = _one_line(kafka_error)

@@ -20,6 +20,7 @@ from dataflows.connectors.log import LogError, Marker
 PREFIX = "tidegate.markers."
 FIRST_WINDOW = 16  # offsets looked at from the end, then more and more
 WIDER = 16
+INPUT_ID = "tidegate-input-id"  # of which topic the marker's offset is: its id, not its name
 ENDING_S = 0.5  # how long a transaction of a live process takes at most to end
 
 Place = tuple[str, int]  # topic, partition
@@ -73,6 +74,7 @@ class MarkerReader:
         self._consumer = cluster.consumer(auto_offset_reset="earliest", fetch_wait_max_ms=10)
         self._lock = threading.Lock()
         self._known: dict[str, tuple[int, Marker | None]] = {}
+        self._input_ids: dict[str, str] = {}
 
     def last(self, topics: list[str]) -> dict[str, Marker]:
         """By topic, for those that hold one; reads only where something was added."""
@@ -89,6 +91,10 @@ class MarkerReader:
                 window *= WIDER
             known = ((topic, self._known.get(topic, (0, None))[1]) for topic in topics)
             return {topic: marker for topic, marker in known if marker is not None}
+
+    def input_id(self, topic: str) -> str | None:
+        """The id of the topic that the last marker speaks of, if it was noted."""
+        return self._input_ids.get(topic)
 
     def _newest(self, ends: Mapping[str, int], window: int) -> dict[str, Marker]:
         """The last marker within the last `window` offsets of each topic."""
@@ -111,6 +117,9 @@ class MarkerReader:
                 topic, value = message.topic(), message.value()
                 if topic and value:
                     found[topic] = self._read(topic, value)
+                    noted = dict(message.headers() or ()).get(INPUT_ID)
+                    if isinstance(noted, bytes):
+                        self._input_ids[topic] = noted.decode()
         return found
 
     def _read(self, topic: str, value: bytes) -> Marker:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from dataflows.connectors.kafka_cluster import CALL_S, PATIENCE_S, Cluster
-from dataflows.connectors.kafka_markers import encode, marker_topic
-from dataflows.connectors.log import Fenced, LogError, Marker
+from dataflows.connectors.kafka_markers import INPUT_ID, encode, marker_topic
+from dataflows.connectors.log import Fenced, LogError, Marker, TopicRecreated
 from dataflows.connectors.records import Headers, Output, partition_for
 
 TRANSACTION_S = 60  # after so long the broker gives up on a transaction whose process is gone
@@ -74,6 +74,7 @@ class Input(NamedTuple):
     flow: str
     topic: str
     partition: int
+    topic_id: str | None  # None where the brokers give none
 
 
 class KafkaWriter:
@@ -88,7 +89,7 @@ class KafkaWriter:
         cluster: Cluster,
         slot: str,
         placing: Callable[[Sequence[Output]], list[Placed]],
-        last_marker: Callable[[], Marker | None],
+        last_marker: Callable[[], tuple[Marker | None, str | None]],
         reads: Input | None,
     ):
         self._cluster, self._slot, self._placing, self._reads = cluster, slot, placing, reads
@@ -106,7 +107,13 @@ class KafkaWriter:
             TRANSACTION_S,
         )
         # Only now: whatever was in flight is committed or gone.
-        self._marker = last_marker()
+        self._marker, input_id = last_marker()
+        if reads and input_id and reads.topic_id not in (None, input_id):
+            raise TopicRecreated(
+                f"{cluster.url}: topic {reads.topic} was deleted and made anew since slot {slot} "
+                "last published, so its offsets mean other records; restore it, or delete topic "
+                f"{marker_topic(slot)} and `tidegate reset {reads.flow}` to begin with the new one"
+            )
 
     @property
     def marker(self) -> Marker | None:
@@ -125,13 +132,18 @@ class KafkaWriter:
         try:
             self._commit(self._producer, placed, marker)
         except KafkaException as error:
-            raise self._failure(self._producer, error) from error
+            raise self._failure(self._producer, placed, error) from error
         self._marker = marker
 
     def _commit(self, producer: Producer, placed: Sequence[Placed], marker: Marker) -> None:
         producer.begin_transaction()
         # First, so that whatever a transaction left open holds up tells whose it is.
-        producer.produce(marker_topic(self._slot), encode(marker), self._slot.encode(), 0)
+        noted: Headers = ()
+        if self._reads and self._reads.topic_id:
+            noted = ((INPUT_ID, self._reads.topic_id.encode()),)
+        producer.produce(
+            marker_topic(self._slot), encode(marker), self._slot.encode(), 0, headers=list(noted)
+        )
         for records in placed:
             produce_all(producer, records)
         if self._reads is not None:
@@ -144,7 +156,9 @@ class KafkaWriter:
         _until_done(lambda: producer.commit_transaction(CALL_S))
         producer.poll(0)
 
-    def _failure(self, producer: Producer, error: KafkaException) -> LogError:
+    def _failure(
+        self, producer: Producer, placed: Sequence[Placed], error: KafkaException
+    ) -> LogError:
         """What went wrong, after ending the transaction: a zombie learns only then that it is."""
         kafka_error = error.args[0]
         if not _is_fencing(kafka_error) and not kafka_error.fatal():
@@ -156,7 +170,8 @@ class KafkaWriter:
         if _is_fencing(kafka_error):
             self._fenced = True
             return self._fencing()
-        return self._cluster.trouble(f"slot {self._slot}: publishing", error)
+        topics = ", ".join(sorted({records.topic for records in placed}))
+        return self._cluster.trouble(f"slot {self._slot}: publishing to {topics}", error)
 
     def _fencing(self) -> Fenced:
         return Fenced(f"slot {self._slot}: another process has taken it over, this one must stop")
@@ -243,9 +258,15 @@ class Appender:
                     refused.append(KafkaError(KafkaError._TIMED_OUT))
             except KafkaException as error:
                 refused.append(error.args[0])
+            except SystemError as error:  # a fatal error comes up through whatever was called back
+                if not isinstance(error.__cause__, KafkaException):
+                    raise
+                refused.append(error.__cause__.args[0])
             if refused:
                 self._drop()
-                raise self._cluster.trouble("appending", KafkaException(refused[0]))
+                first = next((error for error in refused if error.fatal()), refused[0])
+                topics = ", ".join(sorted({records.topic for records in placed}))
+                raise self._cluster.trouble(f"appending to {topics}", KafkaException(first))
 
     def _drop(self) -> None:
         if self._producer is not None:

@@ -36,6 +36,12 @@ class UnknownTopic(LogError):
     """The topic, or the partition of it, does not exist."""
 
 
+class TopicRecreated(LogError):
+    """A topic was deleted and made anew: what a slot remembers of it is about other records."""
+
+    may_pass = False
+
+
 class Fenced(LogError):
     """A newer writer of the same slot exists; this one must stop, and may never commit again."""
 
