@@ -45,6 +45,10 @@ class Broker:
             {
                 **_usual(node=1, port=self.port, controller=controller, directory=directory),
                 "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+                # A machine that is short of cores may let it wait, which is no death; but after one
+                # it has to wait for so long before it is let in again.
+                "broker.session.timeout.ms": "15000",
+                "initial.broker.registration.timeout.ms": "120000",
                 **_filled(properties or {}, port=self.port, controller=controller),
             },
         )
@@ -200,8 +204,6 @@ def _usual(node: int, port: int, controller: int, directory: Path) -> dict[str, 
         "transaction.state.log.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
         "auto.create.topics.enable": "false",
-        # A machine that is short of cores may let it wait; it is not dead.
-        "broker.session.timeout.ms": "60000",
     }
 
 
