@@ -41,6 +41,7 @@ def worry(shop: Ground, proxy: Proxy, rounds: int, hole_s: float) -> Running:
     return service
 
 
+@pytest.mark.faults
 @pytest.mark.survives(13, 26, 27, 28)
 @pytest.mark.timeout(900)
 def test_a_service_on_a_bad_network(

@@ -63,6 +63,7 @@ def test_ten_zombies_are_turned_away(ground: Make, figures: Figures) -> None:
     figures.add(fenced=zombies(shop, rounds=10), **shop.settle().exact())
 
 
+@pytest.mark.faults
 @pytest.mark.survives(6, 7, 8)
 @pytest.mark.timeout(900)
 def test_slots_that_move_lose_a_neighbour_and_are_asked_for_twice(

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.kafka
 PER_SECOND = 120
 
 
+@pytest.mark.faults
 @pytest.mark.survives(10)
 @pytest.mark.timeout(900)
 def test_a_broker_that_is_killed_and_started_again(

@@ -23,6 +23,7 @@ from faults_table import Figures
 from ground import PATIENCE_S, Ground
 from places import Running, wait_until
 
+from dataflows.connectors.log import LogUnreachable
 from services.broker.broker import Cluster
 
 pytestmark = pytest.mark.kafka
@@ -66,6 +67,13 @@ def stopped(worker: Running) -> bool:
     return stat.rpartition(")")[2].split()[0] == "T"
 
 
+def went_on(shop: Ground, offset: int) -> bool:
+    try:
+        return shop.progress("sessionize") > offset
+    except LogUnreachable:
+        return False  # on a busy machine another broker may take its time to lead
+
+
 def kill_leaders_mid_transaction(shop: Ground, cluster: Cluster, rounds: int) -> int:
     """Each time: a worker halts with a transaction open, the leader of what it wrote to dies, the
     worker goes on: to the end of what it was doing, or to its own."""
@@ -85,9 +93,7 @@ def kill_leaders_mid_transaction(shop: Ground, cluster: Cluster, rounds: int) ->
         cluster.nodes[node - 1].kill()
         os.kill(worker.process.pid, signal.SIGCONT)
         wait_until(
-            lambda w=worker, n=before: (
-                w.process.poll() is not None or shop.progress("sessionize") > n + 50
-            ),
+            lambda w=worker, n=before: w.process.poll() is not None or went_on(shop, n + 50),
             "the worker to go on, or to end",
             0.1,
             PATIENCE_S,
@@ -98,6 +104,7 @@ def kill_leaders_mid_transaction(shop: Ground, cluster: Cluster, rounds: int) ->
     return rounds
 
 
+@pytest.mark.faults
 @pytest.mark.survives(29)
 @pytest.mark.timeout(1200)
 def test_a_leader_killed_mid_transaction(shop: Ground, cluster: Cluster, figures: Figures) -> None:

@@ -106,6 +106,7 @@ def test_every_flow_gives_the_same_on_kafka(broker: Broker, embedded: Said, tmp_
     bench.log.close()
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_kills_on_kafka_leave_what_an_undisturbed_run_leaves(
     broker: Broker, embedded: Said, tmp_path: Path

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from places import wait_until
 
 from dataflows.connectors.kafka import KafkaLog
 from dataflows.connectors.log import (
@@ -175,7 +176,7 @@ def test_offsets_that_somebody_else_commits_for_a_flow_change_nothing(ground: Gr
     assert committed(ground) == 0
     assert ground.marker().next_offset == 3
     ground.commit(ground.open(), 4)
-    assert committed(ground) == 4
+    wait_until(lambda: committed(ground) == 4, "the group to show it", 0.05)
 
 
 def test_a_consumer_that_joins_the_group_of_a_flow_does_not_stop_it(ground: Ground) -> None:
