@@ -207,11 +207,8 @@ def test_a_bundle_that_would_run_code_is_refused(
         restore(bench, shelf)
 
 
-def test_damaged_journals_are_refused_in_one_line(
-    open_at: Open, settings: dict[str, Any], shelf: Shelf
-) -> None:
-    if "slots.journal_above_bytes" not in settings:
-        pytest.skip("there is no journal")
+@pytest.mark.parametrize("settings", ["journal"], indirect=True)
+def test_damaged_journals_are_refused_in_one_line(open_at: Open, shelf: Shelf) -> None:
     bench = ran(open_at("here"), 0, 10)
     export(bench, shelf)
     (file,) = (slot_of(bench).directory / "journal").glob("*.frames")
