@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import msgspec
+import numpy as np
 import pytest
 
+from dataflows.connectors.records import Records
 from dataflows.features.catalogue import CUSTOMER
+from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.payments import (
     LAYOUT,
     CustomerFeatures,
@@ -15,6 +18,7 @@ from dataflows.flows.payments import (
     request_decoder,
     with_names,
 )
+from dataflows.flows.score import decode
 
 REQUEST = Request(
     event_timestamp="2026-03-05T10:48:29.001720Z",
@@ -55,6 +59,29 @@ def test_a_request_of_another_layout_is_refused_not_misread() -> None:
     other = msgspec.json.encode(REQUEST).replace(LAYOUT.encode(), b"1-00000000")
     with pytest.raises(msgspec.ValidationError, match=r"Invalid value '1-00000000' - at `\$\[0\]`"):
         request_decoder.decode(other)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (with_names(msgspec.json.encode(REQUEST)), "Expected `array`, got `object`"),
+        (msgspec.json.encode(REQUEST).replace(LAYOUT.encode(), b"0-00000000"), "Invalid value"),
+    ],
+)
+def test_what_an_older_version_left_in_flight_is_a_dead_letter_with_its_bytes(
+    value: bytes, message: str
+) -> None:
+    values: list[bytes | None] = [value, msgspec.json.encode(REQUEST)]
+    offsets = np.arange(2, dtype=np.int64)
+    records = Records("scoring.requests", 0, offsets, offsets, [b"d1", b"d1"], values)
+    decoded = decode(records)
+    letters = dead_letters("dlq.score", records, decoded.rejections, "scoring.requests")
+    assert decoded.events == [None, REQUEST]
+    assert letters.values == [value]
+    headers = dict(letters.headers[0]) if letters.headers else {}
+    assert headers["dlq-reason"] == b"invalid"
+    assert message in str(headers["dlq-message"])
+    assert (headers["dlq-topic"], headers["dlq-offset"]) == (b"scoring.requests", b"0")
 
 
 def test_the_layout_changes_with_what_stands_where() -> None:
