@@ -16,7 +16,7 @@ from bytewax.outputs import StatefulSinkPartition
 from numpy.typing import NDArray
 
 from dataflows.connectors.lake import LakeWriter
-from dataflows.runtime.sink import OneSlotSink, Processed, advance
+from dataflows.runtime.sink import OneSlotSink, Processed, advance, together
 from dataflows.runtime.slot import Refused, Slot
 
 
@@ -62,17 +62,13 @@ class _LakePart(StatefulSinkPartition[Tabulated, None]):
     def snapshot(self) -> None:
         self._flush()
 
-    def close(self) -> None:
-        self._writer.close()
-
     def _flush(self) -> None:
         if not self._waiting:
             return
         try:
             self._write(self._waiting)
             self._lake.compact(self._settings.compact_files)
-            for value in self._waiting:
-                self._commit(value.processed)
+            self._commit(together([value.processed for value in self._waiting]))
         except Exception as error:
             self._slot.fail(error)
         self._waiting, self._records = [], 0

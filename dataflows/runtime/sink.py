@@ -33,6 +33,17 @@ class Processed:
     watermark_us: int
 
 
+def together(runs: Sequence[Processed]) -> Processed:
+    """Runs of records that follow one another as a single one."""
+    return Processed(
+        offsets=np.concatenate([run.offsets for run in runs]),
+        arrival_us=np.concatenate([run.arrival_us for run in runs]),
+        fates=np.concatenate([run.fates for run in runs]),
+        outputs=[output for run in runs for output in run.outputs],
+        watermark_us=runs[-1].watermark_us,
+    )
+
+
 def publish(step_id: str, up: KeyedStream[Processed], slot: Slot) -> None:
     """Commits outputs, fates and marker of each batch in one transaction."""
     op.output(step_id, up, OneSlotSink(slot, lambda: _Publisher(slot)))
@@ -84,9 +95,6 @@ class _Publisher(StatefulSinkPartition[Processed, None]):
 
     def snapshot(self) -> None:
         return None
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def advance(marker: Marker | None, processed: Processed, start: int, contiguous: bool) -> Marker:

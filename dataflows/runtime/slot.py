@@ -87,15 +87,18 @@ def run_slot(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
 
     When it returns, the last snapshot is durable and covers all that was published: a later start
     replays nothing. A slot that has been idle for a while is drained, too, and its dataflow built
-    again when records come: many idle slots cost next to nothing.
+    again when records come: many idle slots cost next to nothing. It keeps its writer meanwhile:
+    with a new one it would take the slot back from a process that has taken it over.
 
     Raises:
         LeaseHeld: another process runs the slot.
+        Fenced: another process has taken it over.
         Refused: the state does not fit the code, the configuration or the log.
         TidegateError: the log cannot be used.
     """
     lease = Lease(slot.directory, f"slot {slot.name}", slot.config.slots.lease_wait)
     try:
+        slot.writer = slot.log.writer(slot.name)
         _run_dataflow(slot, build)
         while _records_came(slot):
             _run_dataflow(slot, build)
@@ -104,13 +107,15 @@ def run_slot(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
             raise slot.stats.failure from None
         raise
     finally:
+        if slot.writer is not None:
+            slot.writer.close()
         lease.release()
     slot.stats.stopped = True
 
 
 def _run_dataflow(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
+    assert slot.writer is not None
     slot.parked_at = None
-    slot.writer = slot.log.writer(slot.name)
     slot.stats.resume(slot.writer.marker)
     flow = build(slot)
     slot.fingerprint = _fingerprint(slot, flow)
@@ -158,6 +163,6 @@ def _fingerprint(slot: Slot, flow: Dataflow) -> dict[str, Any]:
     return {
         VERSION_KEY: SNAPSHOT_VERSION,
         "steps": [step.step_id for step in flow.substeps],
-        "partitions": slot.log.topics()[slot.topic].partitions,
+        "partitions": slot.log.partitions(slot.topic),
         **{f"event_time.{name}": str(setting) for name, setting in event_time.items()},
     }

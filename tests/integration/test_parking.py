@@ -6,10 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+from flow_bench import Bench
+
+from dataflows.connectors.log import Fenced
 from dataflows.flows.opening import builder
 from dataflows.runtime.slot import Slot, run_slot
 
@@ -53,3 +58,27 @@ def test_a_slot_parks_and_wakes_many_times_as_if_it_had_never_slept(
     sessions = [record.value for record in parking.records("sessions")]
     assert sessions == [record.value for record in awake.records("sessions")]
     assert sessions
+
+
+def test_a_slot_that_was_taken_over_while_it_slept_leaves_when_it_wakes(tmp_path: Path) -> None:
+    parking: dict[str, object] = {"slots.park_after": "1ms", "slots.poll_idle": "5ms"}
+    here = Bench(tmp_path / "here", bus=f"sqlite:///{tmp_path}/log.db", **parking)
+    elsewhere = Bench(tmp_path / "elsewhere", bus=f"sqlite:///{tmp_path}/log.db", **parking)
+    (old, *_), (new, *_) = here.shop.slots("sessionize"), elsewhere.shop.slots("sessionize")
+    with ThreadPoolExecutor() as pool:
+        sleeping = pool.submit(run_slot, old, builder(here.shop, "sessionize"))
+        here.publish("events.clickstream", [visit(0)])
+        wait_until(partial(parked_after, old, 1))
+        owning = pool.submit(run_slot, new, builder(elsewhere.shop, "sessionize"))
+        wait_until(partial(parked_after, new, 1))
+        here.publish("events.clickstream", [visit(1)])
+        with pytest.raises(Fenced, match="another process has taken it over"):
+            sleeping.result(20)
+        for number in (2, 3):
+            here.publish("events.clickstream", [visit(number)])
+            wait_until(partial(parked_after, new, number + 1))
+        new.stop.set()
+        owning.result(20)
+    assert len(here.records("sessions")) == len(set(map(str, here.records("sessions")))) > 0
+    for bench in (here, elsewhere):
+        bench.log.close()
