@@ -132,6 +132,11 @@ class EmbeddedLog:
         with self._lock:
             return self._store.topics()
 
+    def partitions(self, topic: str) -> int:
+        with self._lock:
+            self._store.partition_id(topic, 0)
+            return self._store.topics()[topic].partitions
+
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         with self._lock:
             return self._store.offsets(self._store.partition_id(topic, partition))
@@ -155,6 +160,9 @@ class EmbeddedLog:
                     self._store.append(batches)
                 self._store.bound_wal()
 
+    def prepare(self, slots: Sequence[str], topics: Sequence[str]) -> None:
+        """Nothing: a marker is a row, and a transaction may be large."""
+
     def writer(self, slot: str) -> EmbeddedWriter:
         return self._with_own_store(lambda store: EmbeddedWriter(store, slot))
 
@@ -166,9 +174,10 @@ class EmbeddedLog:
             store.close()
             raise
 
-    def markers(self) -> dict[str, Marker]:
+    def markers(self, prefix: str = "") -> dict[str, Marker]:
         with self._lock:
-            return self._store.markers()
+            found = self._store.markers()
+        return {slot: marker for slot, marker in found.items() if slot.startswith(prefix)}
 
     def held_back(self) -> list[Held]:
         return []

@@ -23,7 +23,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from dataflows.connectors.kafka_cluster import CALL_S, Cluster
+from dataflows.connectors.kafka_cluster import CALL_S, REQUEST_BYTES, Cluster
 from dataflows.connectors.kafka_markers import (
     PREFIX,
     MarkerReader,
@@ -77,6 +77,7 @@ class KafkaLog:
         self._asking = self._asker()
         self._counting: Consumer | None = None
         self._appender = Appender(self._cluster)
+        self._request_bytes = REQUEST_BYTES
         self._markers = MarkerReader(self._cluster, self._ends)
         self._lock = threading.Lock()
 
@@ -129,6 +130,10 @@ class KafkaLog:
         for place_ in places:
             records[place_[0]] += highs[place_] - lows[place_]
         return {topic: TopicInfo(count, records[topic], None) for topic, count in there.items()}
+
+    def partitions(self, topic: str) -> int:
+        self._topics.refresh()
+        return self._require(topic, 0)
 
     def _list_offsets(
         self,
@@ -230,16 +235,21 @@ class KafkaLog:
     def _placing(self, outputs: Sequence[Output]) -> list[Placed]:
         return [place(o, self._require(o.topic, o.partition or 0)) for o in outputs]
 
+    def prepare(self, slots: Sequence[str], topics: Sequence[str]) -> None:
+        self._topics.make_markers(slots)
+        self._request_bytes = min(REQUEST_BYTES, self._topics.request_bytes(topics))
+
     def writer(self, slot: str) -> KafkaWriter:
         topic = marker_topic(slot)
-        if topic not in self._topics.partitions and topic not in self._topics.refresh():
-            self._topics.make_markers(slot)
+        if topic not in self._topics.partitions:
+            self._topics.make_markers([slot])
         return KafkaWriter(
             self._cluster,
             slot,
             self._placing,
             lambda: (self._markers.last([topic]).get(topic), self._markers.input_id(topic)),
             self._input_of(slot),
+            self._request_bytes,
         )
 
     def _input_of(self, slot: str) -> Input | None:
@@ -251,8 +261,9 @@ class KafkaLog:
             return Input(flow, topic, int(partition), None if topic_id == NO_ID else topic_id)
         return None
 
-    def markers(self) -> dict[str, Marker]:
-        topics = [topic for topic in self._topics.refresh() if topic.startswith(PREFIX)]
+    def markers(self, prefix: str = "") -> dict[str, Marker]:
+        begin = marker_topic(prefix)
+        topics = [topic for topic in self._topics.refresh() if topic.startswith(begin)]
         found = self._markers.last(topics)
         return {topic.removeprefix(PREFIX): marker for topic, marker in found.items()}
 

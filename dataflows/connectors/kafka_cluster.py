@@ -23,6 +23,7 @@ PATIENCE_S = 25.0  # after so long without an answer a person is told
 CALL_S = 5.0
 LOG_EVERY_S = 30.0
 MAX_RECORD_BYTES = 16 * 2**20
+REQUEST_BYTES = 4 * 2**20  # of several records for a partition; a larger one goes by itself
 
 SETTINGS = frozenset(
     {
@@ -70,7 +71,7 @@ _PRODUCING = {
     # A commit sends at once what waits. Until then it gathers: small requests cost the most, and
     # the client spins while one request is on its way and messages wait behind it.
     "linger.ms": 1_000,
-    "batch.size": 4 * 2**20,
+    "batch.size": REQUEST_BYTES,
     "batch.num.messages": 100_000,
     "compression.type": "lz4",
     "message.max.bytes": MAX_RECORD_BYTES,
@@ -89,7 +90,9 @@ _WILL_NOT_PASS = {
 _IN_WORDS = {
     **_WILL_NOT_PASS,
     KafkaError.MSG_SIZE_TOO_LARGE: (
-        "a record is larger than the topic takes; raise its max.message.bytes"
+        "a record is larger than the topic takes, or several that go together are (up to "
+        f"{REQUEST_BYTES} bytes); raise its max.message.bytes to {MAX_RECORD_BYTES}, as `tidegate "
+        "topics apply` does"
     ),
     KafkaError.RECORD_LIST_TOO_LARGE: (
         "records are larger than the topic takes; raise its max.message.bytes"

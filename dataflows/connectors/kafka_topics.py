@@ -20,7 +20,14 @@ from confluent_kafka.admin import (
 
 from dataflows.connectors.kafka_cluster import CALL_S, MAX_RECORD_BYTES, Cluster
 from dataflows.connectors.kafka_markers import PREFIX, marker_topic
-from dataflows.connectors.log import LogError, TopicPolicy, TopicStep, UnknownTopic, refuse_any
+from dataflows.connectors.log import (
+    LogError,
+    LogUnreachable,
+    TopicPolicy,
+    TopicStep,
+    UnknownTopic,
+    refuse_any,
+)
 
 ARRIVAL = "message.timestamp.type"
 LARGEST = "max.message.bytes"
@@ -85,15 +92,19 @@ class Topics:
             NewTopic(topic, count, copies, config=self._made(topic, keep))
             for topic, count in partitions.items()
         ]
-        made = self._admin.create_topics(new, request_timeout=CALL_S)
-        for name, future in made.items():
-            try:
-                self._cluster.ask(f"making topic {name}", future.result)
-            except LogError as error:
-                if not _is_there_already(error):
-                    raise
+        names = ", ".join(partitions)
+        self._cluster.ask(f"making topics {names}", lambda: self._create(new))
         self._cluster.ask("waiting for leaders", lambda: self._await_leaders(partitions))
         self.refresh()
+
+    def _create(self, topics: list[NewTopic]) -> None:
+        """Asks again for all of them: some may be there since a request that was not answered."""
+        for future in self._admin.create_topics(topics, request_timeout=CALL_S).values():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
 
     def grow(self, partitions: Mapping[str, int]) -> None:
         there = self.refresh()
@@ -110,17 +121,31 @@ class Topics:
         self._cluster.ask("waiting for leaders", lambda: self._await_leaders(partitions))
         self.refresh()
 
-    def make_markers(self, slot: str) -> None:
-        """
+    def make_markers(self, slots: Sequence[str]) -> None:
+        """Makes the topics that are missing for the markers of slots, all in one request.
+
         Raises:
             LogError: they may not be made here.
         """
-        if not self._policy.create:
+        there = self.refresh()
+        missing = [topic for topic in map(marker_topic, slots) if topic not in there]
+        if missing and not self._policy.create:
             raise UnknownTopic(
-                f"{self._cluster.url} has no topic {marker_topic(slot)}, and topics.create is off; "
+                f"{self._cluster.url} has no topic {missing[0]}, and topics.create is off; "
                 "make it with `tidegate topics apply`"
             )
-        self.create({marker_topic(slot): 1}, {})
+        self.create(dict.fromkeys(missing, 1), {})
+
+    def request_bytes(self, topics: Sequence[str]) -> int:
+        """How large a request each of the topics takes; Tidegate's own bound where their settings
+        may not be seen."""
+        try:
+            found = self.settings(topics)
+        except LogUnreachable:
+            raise
+        except LogError:
+            return MAX_RECORD_BYTES
+        return min((int(settings[LARGEST]) for settings in found.values()), default=2**31)
 
     def _made(self, topic: str, keep: Mapping[str, float]) -> dict[str, str]:
         return (_MARKERS_WHEN_MADE if topic.startswith(PREFIX) else {}) | self._wanted(topic, keep)
@@ -241,10 +266,3 @@ def _differences(
 
 def _is_longer(retention_ms: str, other: str) -> bool:
     return int(retention_ms) == FOREVER or int(retention_ms) > int(other)
-
-
-def _is_there_already(error: LogError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, KafkaException) and (
-        cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS
-    )

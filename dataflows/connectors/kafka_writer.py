@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from dataflows.connectors.kafka_cluster import CALL_S, PATIENCE_S, Cluster
+from dataflows.connectors.kafka_cluster import CALL_S, PATIENCE_S, REQUEST_BYTES, Cluster
 from dataflows.connectors.kafka_markers import INPUT_ID, encode, marker_topic
 from dataflows.connectors.log import Fenced, LogError, Marker, TopicRecreated
 from dataflows.connectors.records import Headers, Output, partition_for
@@ -81,7 +81,7 @@ class KafkaWriter:
     """Publishes for one slot; see `dataflows.connectors.log.Writer`.
 
     Outputs, marker and the input's offset are one transaction. Making a writer ends what an older
-    one of the slot left open, and fences it.
+    one of the slot left open, and fences it. Records that go together take at most `request_bytes`.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class KafkaWriter:
         placing: Callable[[Sequence[Output]], list[Placed]],
         last_marker: Callable[[], tuple[Marker | None, str | None]],
         reads: Input | None,
+        request_bytes: int = REQUEST_BYTES,
     ):
         self._cluster, self._slot, self._placing, self._reads = cluster, slot, placing, reads
         self._group = _group_metadata(cluster, reads) if reads else None
@@ -98,6 +99,7 @@ class KafkaWriter:
         self._producer: Producer | None = cluster.producer(
             transactional_id=TRANSACTIONAL_ID.format(slot=slot),
             transaction_timeout_ms=TRANSACTION_S * 1_000,
+            batch_size=request_bytes,
         )
         starting = self._producer
         # The broker may first have to end what a killed process left open, and it may be busy.

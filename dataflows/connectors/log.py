@@ -257,6 +257,14 @@ class Log(Protocol):
         """What every topic holds, by name."""
         ...
 
+    def partitions(self, topic: str) -> int:
+        """How many the topic has now. What is wrong with other topics does not matter.
+
+        Raises:
+            UnknownTopic: no such topic.
+        """
+        ...
+
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """(low, high): the first offset still there, and the one after the last.
 
@@ -305,12 +313,22 @@ class Log(Protocol):
         """
         ...
 
+    def prepare(self, slots: Sequence[str], topics: Sequence[str]) -> None:
+        """Makes ready for writers of all these slots, which publish to some of the topics: what
+        each would see to by itself is then done once. A writer can do without.
+
+        Raises:
+            LogError: something is missing and may not be made, or the log cannot be asked.
+        """
+        ...
+
     def writer(self, slot: str) -> Writer:
         """A writer for the slot. From now on, older ones of the slot fail with Fenced."""
         ...
 
-    def markers(self) -> dict[str, Marker]:
-        """The last marker of every slot that has one. Reads only, fences nobody."""
+    def markers(self, prefix: str = "") -> dict[str, Marker]:
+        """The last marker of every slot that has one and whose name begins so. Reads only, fences
+        nobody."""
         ...
 
     def held_back(self) -> list[Held]:

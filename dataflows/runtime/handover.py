@@ -8,13 +8,13 @@ vouches for it: clients may write to raw topics, but not to markers.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import blake2b
 
 import msgspec
 import numpy as np
 
-from dataflows.connectors.log import Log, Marker
+from dataflows.connectors.log import Log
 from dataflows.connectors.records import Output, Records, heartbeat_headers
 
 HEADER = "tidegate-state"
@@ -82,28 +82,23 @@ def handed_over(records: Records, flow: str, log: Log) -> bytes | None:
         state = zlib.decompress(b"".join(piece.data for piece in pieces))
     except zlib.error:
         return None
-    markers = log.markers()
-    vouched = any(digest(state) in m.counts.get(VOUCHED, {}) for m in _reshards(markers).values())
+    reshards = log.markers(RESHARD).values()
+    vouched = any(digest(state) in marker.counts.get(VOUCHED, {}) for marker in reshards)
     return state if vouched else None
 
 
 def was_resharded(log: Log, topic: str, partitions: int) -> bool:
     """Whether a reshard has given the topic this number of partitions, and is done."""
-    markers = _reshards(log.markers()).values()
     return any(
         marker.counts.get(GROWN, {}).get(topic) == partitions and not marker.counts.get(BEGUN)
-        for marker in markers
+        for marker in log.markers(RESHARD).values()
     )
 
 
 def unfinished(log: Log) -> list[str]:
     """The sources whose reshard was begun and not done."""
-    markers = _reshards(log.markers())
+    markers = log.markers(RESHARD)
     return [slot.removeprefix(RESHARD) for slot, m in markers.items() if m.counts.get(BEGUN)]
-
-
-def _reshards(markers: Mapping[str, Marker]) -> dict[str, Marker]:
-    return {slot: marker for slot, marker in markers.items() if slot.startswith(RESHARD)}
 
 
 def _pieces(records: Records) -> Iterator[tuple[int, Piece]]:

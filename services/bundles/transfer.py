@@ -79,7 +79,7 @@ def _describe(slot: Slot, state: SlotState, scratch: Path, names: list[Path]) ->
         flow=slot.flow,
         topic=slot.topic,
         partition=slot.partition,
-        partitions=slot.log.topics()[slot.topic].partitions,
+        partitions=slot.log.partitions(slot.topic),
         log=slot.log.identity(slot.topic),
         offset=state.offset,
         published_to=published_to(slot.log, slot.name),
@@ -126,7 +126,7 @@ def restore_slot(slot: Slot, shelf: Shelf, name: str) -> Transferred:
 
 
 def _refuse_a_stranger(slot: Slot, bundle: Manifest, origin: str, published: int | None) -> None:
-    partitions = slot.log.topics()[slot.topic].partitions
+    partitions = slot.log.partitions(slot.topic)
     low, _ = slot.log.offsets(slot.topic, slot.partition)
     if bundle.slot != slot.name:
         raise TidegateError(f"{origin}: is of slot {bundle.slot}, not of {slot.name}")

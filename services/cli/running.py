@@ -76,6 +76,8 @@ def run(
     for hosted in slots.values():
         for each in hosted:
             each.stop = stop
+    names = [each.name for hosted in slots.values() for each in hosted]
+    shop.log.prepare(names, list(shop.topology.topics))
     run_worker(
         name or "-".join(flows),
         slots,

@@ -44,7 +44,7 @@ class HeartbeatWriter:
             raise
 
     def _attend_all(self, now: float) -> None:
-        markers = self._log.markers()
+        markers = self._log.markers("ingest.")
         for topic, partitions in self._raw_topics.items():
             for partition in range(partitions):
                 marker = markers.get(f"ingest.{topic}.{partition}")

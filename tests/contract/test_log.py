@@ -112,6 +112,15 @@ class TestTopics:
         assert (info.partitions, info.records) == (3, 30)
         assert info.bytes is None if not backend.tells_bytes else (info.bytes or 0) > 0
 
+    def test_partitions_are_those_that_others_have_added(
+        self, backend: Backend, log: Log, wide: str
+    ) -> None:
+        assert log.partitions(wide) == 3
+        other = open_log(backend.url)
+        other.grow_topics({wide: 5})
+        other.close()
+        assert log.partitions(wide) == 5
+
     def test_an_empty_partition_has_equal_offsets(self, log: Log, topic: str) -> None:
         low, high = log.offsets(topic, 0)
         assert low == high
@@ -123,6 +132,9 @@ class TestTopics:
                 log.offsets(name, partition)
             with pytest.raises(UnknownTopic, match=name):
                 log.reader(name, partition, 0)
+            if name != topic:
+                with pytest.raises(UnknownTopic, match=name):
+                    log.partitions(name)
             lost = put(name, b"lost", partition=partition)
             with pytest.raises(UnknownTopic, match=name):
                 log.append([put(topic, b"lost too"), lost])
@@ -369,6 +381,21 @@ class TestWriter:
         assert values(log, topic) == [b"first", b"second"]
         first.close()
         second.close()
+
+    def test_slots_that_were_prepared_publish_as_others_do(
+        self, backend: Backend, log: Log, topic: str
+    ) -> None:
+        slots = [backend.name("slot") for _ in range(3)]
+        for _ in range(2):
+            log.prepare(slots, [topic])
+        assert not log.markers().keys() & set(slots)
+        for slot in slots:
+            writer = log.writer(slot)
+            writer.commit([put(topic, b"x")], Marker(seq=1, next_offset=1))
+            writer.close()
+        assert values(log, topic) == [b"x"] * 3
+        assert log.markers(slots[1]).keys() == {slots[1]}
+        assert log.markers().keys() >= set(slots)
 
     def test_slots_do_not_fence_each_other(self, backend: Backend, log: Log, topic: str) -> None:
         writers = [log.writer(backend.name("slot")) for _ in range(3)]

@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 from faults_table import Figures
+from footprint import worker_name
 from ground import PATIENCE_S, Ground
 from places import Running, wait_until
 
@@ -188,7 +189,7 @@ def test_a_sink_out_of_reach_moves_no_offset(
 ) -> None:
     """The only copy of the topic `sessions` is on a node that dies; what feeds it goes on."""
     copies = NewTopic(
-        "sessions", replica_assignment=[[3], [3]], config={"min.insync.replicas": "1"}
+        "sessions", 2, replica_assignment=[[3], [3]], config={"min.insync.replicas": "1"}
     )
     admin = asking(cluster)
     for future in admin.create_topics([copies]).values():
@@ -204,6 +205,10 @@ def test_a_sink_out_of_reach_moves_no_offset(
             time.sleep(UNMET_S)
             assert shop.progress("sessionize") == before
             shop.await_progress("features", others + 1)
+            # Whoever starts meanwhile has nothing to do with that topic.
+            (light,) = [pid for pid in service.children() if worker_name(pid) == "light"]
+            os.kill(light, signal.SIGKILL)
+            shop.await_progress("features", shop.progress("features") + 10)
             bring_back(cluster, 3)
             shop.await_progress("sessionize", before + 100)
         figures.add(away_s=2 * UNMET_S, **shop.settle(service).exact())

@@ -130,6 +130,24 @@ def test_a_record_that_is_too_large_is_named_with_its_topic(ground: Ground) -> N
     assert ground.marker().next_offset == 3
 
 
+def test_records_that_are_too_large_together_go_apart(ground: Ground) -> None:
+    log = ground.open()
+
+    def commit_many() -> None:
+        writer = log.writer(ground.slot)
+        try:
+            writer.commit([output(ground.results, 30, 1_000)], Marker(seq=9, next_offset=5))
+        finally:
+            writer.close()
+
+    with pytest.raises(LogError, match=f"to {ground.results}: .*several that go together"):
+        commit_many()
+    assert ground.marker().next_offset == 3
+    log.prepare([ground.slot], [ground.events, ground.results])
+    commit_many()
+    assert ground.marker().next_offset == 5
+
+
 def test_a_topic_made_anew_is_refused_until_its_slot_begins_anew(ground: Ground) -> None:
     ground.recreate(ground.events, 10)  # more than before: offsets alone would not tell
     with pytest.raises(TopicRecreated) as error:
