@@ -79,7 +79,7 @@ class KafkaLog:
         self._appender = Appender(self._cluster)
         self._request_bytes = REQUEST_BYTES
         self._markers = MarkerReader(self._cluster, self._ends)
-        self._lock = threading.Lock()
+        self._lock, self._listing = threading.Lock(), threading.Lock()
 
     def _asker(self) -> Consumer:
         return self._cluster.consumer(isolation_level="read_uncommitted")
@@ -145,12 +145,16 @@ class KafkaLog:
             return {}
 
         def ask() -> dict[Place, int]:
-            asked: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(
-                {TopicPartition(topic, partition): spec for topic, partition in places},
-                isolation_level=isolation,
-                request_timeout=CALL_S,
-            )
-            return {(at.topic, at.partition): f.result().offset for at, f in asked.items()}
+            # librdkafka crashes when it looks for leaders in one call while another call changes
+            # what it knows of them: so it shall know them, and there shall be one call at a time.
+            with self._listing:
+                self._topics.require_leaders(places)
+                asked: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(
+                    {TopicPartition(topic, partition): spec for topic, partition in places},
+                    isolation_level=isolation,
+                    request_timeout=CALL_S,
+                )
+                return {(at.topic, at.partition): f.result().offset for at, f in asked.items()}
 
         names = ", ".join(sorted({topic for topic, _ in places}))
         return self._cluster.ask(f"offsets of {names}", ask)

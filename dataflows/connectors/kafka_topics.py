@@ -19,7 +19,7 @@ from confluent_kafka.admin import (
 )
 
 from dataflows.connectors.kafka_cluster import CALL_S, MAX_RECORD_BYTES, Cluster
-from dataflows.connectors.kafka_markers import PREFIX, marker_topic
+from dataflows.connectors.kafka_markers import PREFIX, Place, marker_topic
 from dataflows.connectors.log import (
     LogError,
     LogUnreachable,
@@ -94,7 +94,8 @@ class Topics:
         ]
         names = ", ".join(partitions)
         self._cluster.ask(f"making topics {names}", lambda: self._create(new))
-        self._cluster.ask("waiting for leaders", lambda: self._await_leaders(partitions))
+        places = [(topic, p) for topic, count in partitions.items() for p in range(count)]
+        self._cluster.ask("waiting for leaders", lambda: self.require_leaders(places))
         self.refresh()
 
     def _create(self, topics: list[NewTopic]) -> None:
@@ -118,7 +119,8 @@ class Topics:
         grown = self._admin.create_partitions(more, request_timeout=CALL_S)
         for name, future in grown.items():
             self._cluster.ask(f"adding partitions to topic {name}", future.result)
-        self._cluster.ask("waiting for leaders", lambda: self._await_leaders(partitions))
+        places = [(topic, p) for topic, count in partitions.items() for p in range(count)]
+        self._cluster.ask("waiting for leaders", lambda: self.require_leaders(places))
         self.refresh()
 
     def make_markers(self, slots: Sequence[str]) -> None:
@@ -159,14 +161,19 @@ class Topics:
             wanted[MIN_INSYNC] = str(self._policy.min_insync_replicas)
         return wanted
 
-    def _await_leaders(self, partitions: Mapping[str, int]) -> None:
+    def require_leaders(self, places: Sequence[Place]) -> None:
+        """
+        Raises:
+            KafkaException: a partition is not there, or nobody leads it; both may pass.
+        """
         found = self._admin.list_topics(timeout=CALL_S).topics
-        led = {
-            name: sum(p.leader >= 0 for p in topic.partitions.values())
-            for name, topic in found.items()
-        }
-        if any(led.get(topic, 0) < count for topic, count in partitions.items()):
-            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        for topic, partition in places:
+            there = found[topic].partitions.get(partition) if topic in found else None
+            if there is None:
+                raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+            if there.leader < 0:
+                why = f"{topic}/{partition} has no leader"
+                raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, why))
 
     def plan(
         self,
