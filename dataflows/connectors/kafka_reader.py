@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from operator import itemgetter
 
@@ -102,9 +103,11 @@ class KafkaReader:
         return self._ends()[1]
 
     def close(self) -> None:
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            # librdkafka's own threads wait by the wall clock: where that went back, this may take
+            # as long. There is nothing that would have to be waited for.
+            threading.Thread(target=consumer.close, daemon=True).start()
 
 
 _SECOND = itemgetter(1)

@@ -54,6 +54,7 @@ class _LakePart(StatefulSinkPartition[Tabulated, None]):
         self._records = 0
 
     def write_batch(self, values: list[Tabulated]) -> None:
+        self._slot.in_flight = False
         self._waiting += values
         self._records += sum(len(value.processed.offsets) for value in values)
         if self._records >= self._settings.file_records:

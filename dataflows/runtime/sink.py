@@ -75,6 +75,7 @@ class _Publisher(StatefulSinkPartition[Processed, None]):
         self._marker = self._writer.marker
 
     def write_batch(self, values: list[Processed]) -> None:
+        self._slot.in_flight = False
         try:
             for processed in values:
                 self._commit(processed)

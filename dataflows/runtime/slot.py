@@ -60,6 +60,7 @@ class Slot:
     replay_with: dict[str, str] = field(init=False, default_factory=dict)
     writer: Writer | None = field(init=False, default=None)
     started_at: int = field(init=False, default=0)  # the offset its reader began with
+    in_flight: bool = field(init=False, default=False)  # what was read has not reached the sink
     parked_at: int | None = field(init=False, default=None)  # position of a reader that went idle
 
     def __post_init__(self) -> None:

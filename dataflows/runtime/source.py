@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import bytewax.operators as op
@@ -18,6 +18,9 @@ from dataflows.runtime.recovery import was_reset
 from dataflows.runtime.slot import VERSION_KEY, Refused, Slot
 
 RESTED_S = 1.0  # how long without records before a slot polls less often
+# Bytewax asks the wall clock whether a source is to be called again: one that goes back by five
+# minutes would halt a slot for so long. So it is always to be called, and waits by itself.
+ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read(step_id: str, flow: Dataflow, slot: Slot) -> KeyedStream[Records]:
@@ -88,6 +91,7 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
         self._full = False
         self._held: Records | None = None
         self._last_records = time.monotonic()
+        self._next_poll = 0.0
         slot.stats.running = True
 
     def next_batch(self) -> list[tuple[str, Records]]:
@@ -95,6 +99,8 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
             raise StopIteration
         if self._end is not None and self._reader.position >= self._end:
             raise StopIteration
+        if not self._rested():
+            return []
         try:
             records = self._reader.read(self._batch_records)
         except Exception as error:
@@ -102,10 +108,13 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
         self._slot.stats.polled = time.monotonic()
         if not len(records):
             self._full = False
+            self._next_poll = time.monotonic() + self._pause_s()
             self._park_when_idle()
             return []
         self._full = len(records) == self._batch_records
         self._last_records = time.monotonic()
+        self._next_poll = self._last_records + self._slot.config.slots.poll_busy.seconds
+        self._slot.in_flight = True
         if records.headers is None and self._held is None:
             self._next_offset = int(records.offsets[-1]) + 1
             return [(self._slot.name, records)]
@@ -127,15 +136,26 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
             slot.parked_at = self._reader.position
             raise StopIteration
 
-    def next_awake(self) -> datetime | None:
-        if self._full or self._end is not None:
-            return None
+    def _rested(self) -> bool:
+        """Waits until the next poll is due; not while the steps after this one have work to do."""
+        left = self._next_poll - time.monotonic()
+        if self._full or self._end is not None or left <= 0:
+            return True
+        if self._slot.in_flight:
+            return False
+        if self._slot.stop.wait(left):
+            raise StopIteration
+        return True
+
+    def _pause_s(self) -> float:
         slots = self._slot.config.slots
         idle = time.monotonic() - self._last_records
-        rest = slots.poll_busy.seconds
-        if idle > RESTED_S:
-            rest = min(rest * idle / RESTED_S, slots.poll_idle.seconds)
-        return datetime.now(UTC) + timedelta(seconds=rest)
+        if idle <= RESTED_S:
+            return slots.poll_busy.seconds
+        return min(slots.poll_busy.seconds * idle / RESTED_S, slots.poll_idle.seconds)
+
+    def next_awake(self) -> datetime:
+        return ALWAYS_DUE
 
     def snapshot(self) -> dict[str, Any]:
         slot = self._slot
