@@ -43,7 +43,7 @@ class KafkaBackend(Backend):
 
     tells_bytes = False
     offsets_a_commit = 1
-    model_examples = 12
+    model_examples = 6
 
     def remove(self, log: Log, now_us: int, keep: Mapping[str, float]) -> None:
         log.apply_retention(now_us, keep)  # must do no harm

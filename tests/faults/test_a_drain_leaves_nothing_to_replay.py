@@ -46,6 +46,7 @@ def first_offsets(notes: Path) -> dict[int, int]:
     return begun
 
 
+@pytest.mark.faults
 @pytest.mark.survives(4)
 @pytest.mark.timeout(900)
 def test_stopped_under_load(ground: Make, figures: Figures) -> None:

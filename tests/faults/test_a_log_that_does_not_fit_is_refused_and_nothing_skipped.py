@@ -40,6 +40,7 @@ def refusal(bench: Bench, flow: str) -> str:
     return message
 
 
+@pytest.mark.faults
 @pytest.mark.survives(23, 24)
 def test_an_older_state_is_caught_up_and_one_of_other_code_is_refused(
     shop: Ground, monkeypatch: pytest.MonkeyPatch, figures: Figures

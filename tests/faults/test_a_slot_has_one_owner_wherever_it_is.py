@@ -52,7 +52,7 @@ def elsewhere(shop: Ground, machine: int) -> Running:
 @pytest.mark.timeout(900)
 def test_a_zombie_is_turned_away(ground: Make, figures: Figures) -> None:
     shop = ground(seed=figures.seed)
-    figures.add(fenced=zombies(shop, rounds=2), **shop.settle().exact())
+    figures.add(fenced=zombies(shop, rounds=1), **shop.settle().exact())
 
 
 @pytest.mark.faults

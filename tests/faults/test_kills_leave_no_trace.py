@@ -139,7 +139,9 @@ def undisturbed(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return outputs(directory)
 
 
+@pytest.mark.faults
 @pytest.mark.survives(1)
+@pytest.mark.timeout(900)
 def test_twenty_kills_of_workers_and_supervisor_change_nothing(
     filled: Path, undisturbed: dict[str, object], tmp_path: Path
 ) -> None:

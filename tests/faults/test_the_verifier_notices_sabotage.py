@@ -25,6 +25,7 @@ Change = Callable[[Sequence[Output]], Sequence[Output]]
 SOUND = KafkaWriter.commit
 
 
+@pytest.mark.faults
 @pytest.mark.survives(15)
 @pytest.mark.timeout(900)
 def test_an_undisturbed_run_is_exact_and_poison_restarts_nothing(
@@ -48,7 +49,7 @@ def test_a_dropped_batch_a_repeated_one_and_an_ignored_marker_are_noticed(
 ) -> None:
     shop = ground(seed=1)
     bench = open_bench(shop)
-    shop.feed(2_400)
+    shop.feed(1_200)
     shop.end_traffic()
     bench.run("ingest", "features", "score")
     assert {problem.partition(":")[0] for problem in shop.verdict().problems} == {
