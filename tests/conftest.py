@@ -18,6 +18,7 @@ pytest_plugins = ["faults_table"]
 HOUSE = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("JDK_JAVA_OPTIONS", kafka_broker.FAST_START)
 hypothesis.settings.register_profile("tidegate", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("tidegate")
 

@@ -13,6 +13,10 @@ import pytest
 from services.broker.jars import NoBroker, kafka_jars
 
 GIVEN = "TIDEGATE_TEST_KAFKA"
+# For clients of tests: one that outlives its broker would speak to the standard error of others.
+QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
+# Brokers of tests live for seconds: compiling them well takes half their processor time.
+FAST_START = "-XX:TieredStopAtLevel=1"
 
 
 def require_kafka() -> None:

@@ -31,7 +31,7 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from kafka_broker import give_up
+from kafka_broker import QUIET, give_up
 
 from services.broker.broker import Broker, free_ports
 
@@ -50,7 +50,7 @@ class SecuredKafka:
         self._urls = {way: f"kafka://127.0.0.1:{port}" for way, port in ports.items()}
         with self._java_options():
             self.broker = Broker(directory / "kafka", self._properties(ports))
-        self.admin = AdminClient({"bootstrap.servers": self.address})
+        self.admin = AdminClient({"bootstrap.servers": self.address, **QUIET})
         self._add_user()
 
     def _properties(self, ports: Mapping[str, int]) -> dict[str, str]:

@@ -162,6 +162,12 @@ class KafkaWriter:
         self, producer: Producer, placed: Sequence[Placed], error: KafkaException
     ) -> LogError:
         """What went wrong, after ending the transaction: a zombie learns only then that it is."""
+        if error.args[0].code() == KafkaError._STATE:
+            # The transaction has failed meanwhile: why, the attempt to commit it tells.
+            try:
+                producer.commit_transaction(CALL_S)
+            except KafkaException as cause:
+                error = cause
         kafka_error = error.args[0]
         if not _is_fencing(kafka_error) and not kafka_error.fatal():
             try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from kafka_broker import QUIET
 
 from dataflows.connectors.log import Log
 
@@ -58,7 +59,7 @@ class KafkaBackend(Backend):
         ]
         cuts = consumer.offsets_for_times(cuts, timeout=10)
         consumer.close()
-        admin = AdminClient(servers)
+        admin = AdminClient(servers | QUIET)
         for future in admin.delete_records(cuts).values():  # an offset of -1: up to the end
             future.result()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
+from kafka_broker import QUIET
 from places import CONFIG, Place
 
 from services.broker.broker import Broker
@@ -38,7 +39,7 @@ def test_a_service_takes_in_a_shop_and_everything_adds_up(place: Place, broker: 
     assert service.stop() == 0, service.stderr
 
     sessionized = next(s for s in statuses if s.flow == "sessionize")
-    admin = AdminClient({"bootstrap.servers": broker.url.removeprefix("kafka://")})
+    admin = AdminClient({"bootstrap.servers": broker.url.removeprefix("kafka://"), **QUIET})
     asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions("tidegate.sessionize")])
     (group,) = [future.result() for future in asked.values()]
     committed = {(at.topic, at.partition): at.offset for at in group.topic_partitions}

@@ -13,6 +13,7 @@ from confluent_kafka.admin import (
     ConfigResource,
     ResourceType,
 )
+from kafka_broker import QUIET
 from places import CONFIG, Place
 
 from dataflows.contracts import load_contracts
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.kafka
 
 
 def admin(url: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": url.removeprefix("kafka://")})
+    return AdminClient({"bootstrap.servers": url.removeprefix("kafka://"), **QUIET})
 
 
 def setting(url: str, topic: str, name: str) -> str:

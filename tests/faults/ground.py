@@ -17,6 +17,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 from flow_bench import Bench
+from kafka_broker import QUIET
 from places import Place, Running, wait_until
 from traffic import Event, Publisher, Shares, Traffic
 from verifier import SOURCES, Verdict, verify
@@ -87,7 +88,7 @@ class Ground:
         with chdir(directory):
             # Makes the topics, and looks on from then on.
             self._shop = open_shop(load_config(None, {}, {"bus": f"kafka://{self.servers}"}))
-        self.admin = AdminClient({"bootstrap.servers": self.servers})
+        self.admin = AdminClient({"bootstrap.servers": self.servers, **QUIET})
         self._publisher = Publisher(self.servers)
 
     # --- traffic

@@ -49,7 +49,9 @@ def shop(cluster: Cluster, tmp_path: Path, figures: Figures) -> Iterator[Ground]
 
 
 def asking(cluster: Cluster) -> AdminClient:
-    return AdminClient({"bootstrap.servers": cluster.url.removeprefix("kafka://")})
+    return AdminClient(
+        {"bootstrap.servers": cluster.url.removeprefix("kafka://"), **kafka_broker.QUIET}
+    )
 
 
 def leader(cluster: Cluster, topic: str, partition: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from kafka_broker import QUIET
 from places import wait_until
 
 from dataflows.connectors.kafka import KafkaLog
@@ -35,7 +36,7 @@ class Ground:
 
     def __init__(self, url: str):
         self.address, self._url = url.removeprefix("kafka://"), url
-        self.admin = AdminClient({"bootstrap.servers": self.address})
+        self.admin = AdminClient({"bootstrap.servers": self.address, **QUIET})
         run = uuid4().hex[:8]
         self.events, self.results = f"events-{run}", f"results-{run}"
         self.flow = f"flow-{run}"

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 from flow_bench import Bench
+from kafka_broker import QUIET
 
 from dataflows.connectors.kafka_markers import marker_topic
 from services.broker.broker import Broker
@@ -54,7 +55,7 @@ def test_what_is_wrong_is_named_and_nothing_else(broker: Broker, shop: Bench) ->
     servers: dict[str, str | int | float | bool] = {
         "bootstrap.servers": broker.url.removeprefix("kafka://")
     }
-    admin = AdminClient(servers)
+    admin = AdminClient(servers | QUIET)
     assert list(findings(shop).lines()) == []
 
     hanging = Producer({**servers, "transactional.id": f"tidegate.{SLOT}"})

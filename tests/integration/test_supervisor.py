@@ -177,7 +177,7 @@ def test_time_stands_still_while_the_log_is_out_of_reach(
 ) -> None:
     """Whoever could not publish meanwhile is not late afterwards."""
 
-    def nobody_answers() -> NoReturn:
+    def nobody_answers(_prefix: str) -> NoReturn:
         raise LogUnreachable("kafka://nowhere:9092: no broker answers")
 
     tick_each_second(writer, clock, 20)

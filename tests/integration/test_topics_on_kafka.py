@@ -14,6 +14,7 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
+from kafka_broker import QUIET
 
 from dataflows.connectors.kafka import KafkaLog
 from dataflows.connectors.log import LogError, Marker, TopicPolicy, UnknownTopic
@@ -45,7 +46,7 @@ def topic(kafka_url: str) -> Callable[[Mapping[str, str]], str]:
 
 
 def admin(url: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": url.removeprefix("kafka://")})
+    return AdminClient({"bootstrap.servers": url.removeprefix("kafka://"), **QUIET})
 
 
 def settings(url: str, topic: str) -> dict[str, str]:
