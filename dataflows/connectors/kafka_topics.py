@@ -255,6 +255,18 @@ class Topics:
         )
         for resource, future in asked.items():
             self._cluster.ask(f"settings of topic {resource.name}", future.result)
+        self._cluster.ask("settings of topics", lambda: self._require_settings(changed))
+
+    def _require_settings(self, changed: Mapping[str, Sequence[ConfigEntry]]) -> None:
+        """
+        Raises:
+            KafkaException: they are written, but brokers do not go by all of them yet.
+        """
+        found = self.settings(list(changed))
+        for topic, entries in changed.items():
+            if any(found[topic].get(entry.name) != entry.value for entry in entries):
+                why = f"settings of topic {topic} are not in force yet"
+                raise KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT, why))
 
 
 def _differences(
