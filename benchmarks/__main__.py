@@ -41,6 +41,8 @@ ROWS = (
     Row("sessionize on Kafka, 20k users", "sessionize_on_kafka", 20_000, 1_000_000),
     Row("sessionize on Kafka, 1M users", "sessionize_on_kafka", 1_000_000, 3_000_000),
     Row("ingest on Kafka, 20k users", "ingest_on_kafka", 20_000, 500_000),
+    Row("features on Kafka, 20k users", "features_on_kafka", 20_000, 300_000),
+    Row("features and score on Kafka, 20k users", "scoring_on_kafka", 20_000, 300_000),
     Row("features and score, 20k users", "scoring", 20_000, 200_000),
     Row("load into the lake", "load", 20_000, 300_000),
     Row("restart with 1M users of state", "restart", 1_000_000, 3_000_000),

@@ -13,7 +13,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.kafka_cases import ingest_on_kafka, sessionize_on_kafka
+from benchmarks.kafka_cases import (
+    features_on_kafka,
+    ingest_on_kafka,
+    scoring_on_kafka,
+    sessionize_on_kafka,
+)
 from benchmarks.measured import Measured
 from benchmarks.payments import encoded_payments, make_payments
 from benchmarks.visits import Visits, encoded, make_visits, steady_span_s
@@ -192,7 +197,7 @@ CASES: dict[str, Callable[[int, int], Measured]] = {
     for case in (
         *(sessions_kernel, sessionize, ingest, scoring, load, restart),
         *(snapshot_stall, snapshot_stall_10s, stock_bytewax),
-        *(sessionize_on_kafka, ingest_on_kafka),
+        *(sessionize_on_kafka, ingest_on_kafka, features_on_kafka, scoring_on_kafka),
     )
 }
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from benchmarks.measured import Measured
+from benchmarks.payments import encoded_payments, make_payments
 from benchmarks.visits import encoded, make_visits, steady_span_s
 from dataflows.connectors.log import Log
 from dataflows.flows.opening import open_shop
@@ -31,6 +32,9 @@ WARM_UP_EVENTS = 20_000
 PIECE = 10_000
 WAIT_S = 300.0
 POLL_S = 0.05
+ONE_EACH = {"clickstream": 1, "transactions": 1}
+
+Block = tuple[list[bytes | None], list[bytes | None]]
 
 
 class Meter:
@@ -58,17 +62,16 @@ class Meter:
 
 
 class Load:
-    """Clickstream events on their way into one partition, in the order of their making.
+    """Events on their way into one partition, in the order of their making.
 
     Args:
         servers: host:port of the broker.
-        topic: takes `events` events of `users` users, after WARM_UP_EVENTS of them.
+        blocks: keys and values of all events, by the block.
     """
 
-    def __init__(self, servers: str, topic: str, users: int, events: int):
+    def __init__(self, servers: str, topic: str, blocks: Iterable[Block]):
         self._topic = topic
-        visits = make_visits(WARM_UP_EVENTS + events, users, steady_span_s(users, events))
-        self._blocks = list(encoded(visits))
+        made = list(blocks)
         self._producer = Producer(
             {
                 "bootstrap.servers": servers,
@@ -82,7 +85,7 @@ class Load:
         self._producer.init_transactions(60)
         self._messages = (
             {"key": key, "value": value}
-            for keys, values in self._blocks
+            for keys, values in made
             for key, value in zip(keys, values, strict=True)
         )
 
@@ -108,47 +111,67 @@ def broker() -> Iterator[Broker]:
             started.kill()
 
 
-def throughput(flow: str, topic: str, users: int, events: int) -> Measured:
-    """The flow over one partition of the topic: exactly once, snapshots on."""
+def throughput(hops: Mapping[str, str], blocks: Iterable[Block], events: int) -> Measured:
+    """Flows over partition 0 of their topics, each on the output of the one before, in one process:
+    exactly once, snapshots on. `blocks` holds WARM_UP_EVENTS more than `events`."""
     with broker() as kafka, tempfile.TemporaryDirectory() as directory:
-        overrides = {"data_dir": directory, "bus": kafka.url, "partitions": {"clickstream": 1}}
+        overrides = {"data_dir": directory, "bus": kafka.url, "partitions": ONE_EACH}
         log = open_shop(load_config(None, {}, overrides)).log
-        load = Load(kafka.url.removeprefix("kafka://"), topic, users, events)
+        load = Load(kafka.url.removeprefix("kafka://"), next(iter(hops.values())), blocks)
         load.commit(WARM_UP_EVENTS)
-        with worker(flow, topic, overrides) as process:
-            _await_drained(log, flow, topic, process)
+        with worker(hops, overrides) as process:
+            _await_drained(log, hops, process)
             load.commit(events)
             meter = Meter(process.pid)
-            _await_drained(log, flow, topic, process)
+            _await_drained(log, hops, process)
             return meter.stop(events)
 
 
 def sessionize_on_kafka(users: int, events: int) -> Measured:
     """Kafka -> decode -> sessions -> Kafka."""
-    return throughput("sessionize", "events.clickstream", users, events)
+    return throughput({"sessionize": "events.clickstream"}, _visits(users, events), events)
 
 
 def ingest_on_kafka(users: int, events: int) -> Measured:
     """Kafka -> decode, validate, lateness, dedup, enrich -> Kafka."""
-    return throughput("ingest", "raw.clickstream", users, events)
+    return throughput({"ingest": "raw.clickstream"}, _visits(users, events), events)
+
+
+def features_on_kafka(users: int, events: int) -> Measured:
+    """Kafka -> decode -> customer features -> Kafka."""
+    return throughput({"features": "events.transactions"}, _payments(users, events), events)
+
+
+def scoring_on_kafka(users: int, events: int) -> Measured:
+    """Kafka -> customer features -> Kafka -> device features, rules, scores, alerts -> Kafka."""
+    hops = {"features": "events.transactions", "score": "scoring.requests"}
+    return throughput(hops, _payments(users, events), events)
+
+
+def _visits(users: int, events: int) -> Iterator[Block]:
+    span_s = steady_span_s(users, events)
+    return encoded(make_visits(WARM_UP_EVENTS + events, users, span_s))
+
+
+def _payments(users: int, events: int) -> Iterator[Block]:
+    return encoded_payments(make_payments(WARM_UP_EVENTS + events, users))
 
 
 @contextmanager
 def worker(
-    flow: str, topic: str, settings: Mapping[str, object]
+    hops: Mapping[str, str], settings: Mapping[str, object]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`tidegate run` on partition 0 of the topic; must stop cleanly."""
+    """`tidegate run` on partition 0 of each flow's topic; must stop cleanly."""
     data_dir, bus = str(settings["data_dir"]), str(settings["bus"])
-    command = [sys.executable, "-m", "services.cli", "--data-dir", data_dir, "run", flow]
+    slots = [part for topic in hops.values() for part in ("--slot", f"{topic}/0")]
+    command = [sys.executable, "-m", "services.cli", "--data-dir", data_dir, "run", *hops]
     environment = {
         "TIDEGATE_BUS": bus,
         "TIDEGATE_CONFIG": _config_file(Path(data_dir)),
         "OMP_NUM_THREADS": "1",
         "RUST_BACKTRACE": "0",
     }
-    process = subprocess.Popen(
-        [*command, "--slot", f"{topic}/0"], env={**os.environ, **environment}
-    )
+    process = subprocess.Popen([*command, *slots], env={**os.environ, **environment})
     try:
         yield process
         process.send_signal(signal.SIGTERM)
@@ -160,20 +183,21 @@ def worker(
 
 def _config_file(directory: Path) -> str:
     file = directory / "benchmark.toml"
-    file.write_text('[partitions]\nclickstream = 1\n[slots]\npark_after = "1h"\n')
+    file.write_text('[partitions]\nclickstream = 1\ntransactions = 1\n[slots]\npark_after = "1h"\n')
     return str(file)
 
 
-def _await_drained(log: Log, flow: str, topic: str, process: subprocess.Popen[bytes]) -> None:
-    """Waits until everything that is committed to the topic has its outputs committed."""
+def _await_drained(log: Log, hops: Mapping[str, str], process: subprocess.Popen[bytes]) -> None:
+    """Waits until everything that is committed to the topics has its outputs committed."""
     give_up = time.monotonic() + WAIT_S
-    slot, place = f"{flow}.{topic}.0", (topic, 0)
-    while True:
-        marker = log.markers().get(slot)
-        if log.unread({place: marker.next_offset if marker else 0})[place] == 0:
-            return
-        if process.poll() is not None:
-            raise RuntimeError(f"the worker ended with {process.returncode}")
-        if time.monotonic() > give_up:
-            raise RuntimeError(f"{flow} does not catch up")
-        time.sleep(POLL_S)
+    for flow, topic in hops.items():
+        slot, place = f"{flow}.{topic}.0", (topic, 0)
+        while True:
+            marker = log.markers().get(slot)
+            if log.unread({place: marker.next_offset if marker else 0})[place] == 0:
+                break
+            if process.poll() is not None:
+                raise RuntimeError(f"the worker ended with {process.returncode}")
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"{flow} does not catch up")
+            time.sleep(POLL_S)

@@ -90,18 +90,22 @@ class BatchDecoder:
         refused: dict[int, RefusedError],
         extras: dict[int, bytes],
     ) -> list[Any]:
-        decode, longest = self._decode, self._max_record_bytes
+        longest = max(map(len, filter(None, values)), default=0)
+        decode = self._decode if longest <= self._max_record_bytes else self._decode_short
         events: list[Any] = []
-        for row, value in enumerate(values):
+        undecoded = map(decode, values)  # type: ignore[arg-type]
+        while len(events) < len(values):
             try:
-                if value is None or len(value) > longest:
-                    event = self._examine_one(row, value, refused, extras)
-                else:
-                    event = decode(value)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                event = self._examine_one(row, value, refused, extras)
-            events.append(event)
+                events.extend(undecoded)  # up to the first that raises, and next time from there on
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+                row = len(events)
+                events.append(self._examine_one(row, values[row], refused, extras))
         return events
+
+    def _decode_short(self, value: bytes) -> Any:
+        if len(value) > self._max_record_bytes:
+            raise msgspec.ValidationError(f"longer than {self._max_record_bytes} bytes")
+        return self._decode(value)
 
     def _examine_one(
         self,

@@ -55,7 +55,7 @@ class Enricher:
                 if (unknown := extras[row]) is not None:
                     event.extras = msgspec.Raw(unknown)
         self._look_up(chosen, at_us.tolist())
-        return [_encode(event) for event in chosen]
+        return list(map(_encode, chosen))
 
     def _look_up(self, events: list[Any], at_us: list[int]) -> None:
         if self._has_device:
