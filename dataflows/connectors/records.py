@@ -11,12 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 Headers = tuple[tuple[str, bytes], ...]
+T = TypeVar("T")
 
 HEARTBEAT_HEADER = "tidegate-heartbeat"
 END_OF_TIME_US = 2**62
@@ -113,6 +115,23 @@ class Output:
             None if self.headers is None else self.headers[first:],
             self.partition,
         )
+
+
+def taken(values: list[T], rows: NDArray[np.int64]) -> list[T]:
+    """The values at different ascending rows; the list itself where those are all."""
+    if len(rows) == len(values):
+        return values
+    return list(map(values.__getitem__, rows.tolist()))
+
+
+def spread(values: list[T], rows: NDArray[np.int64], count: int) -> list[T | None]:
+    """The inverse: `count` entries, a value at each of the ascending rows and None elsewhere."""
+    if len(values) == count:
+        return values  # type: ignore[return-value]
+    entries: list[T | None] = [None] * count
+    for row, value in zip(rows.tolist(), values, strict=True):
+        entries[row] = value
+    return entries
 
 
 def _same_length(topic: str, *columns: Sequence[object] | NDArray[np.int64] | None) -> None:

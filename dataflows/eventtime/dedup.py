@@ -87,7 +87,7 @@ class Deduplicator:
                 floor = int(floors[start])
                 gone += self._forget_before(floor)
                 gone += self._look_up(numbers[part], buckets[part], floor, found[part])
-        self._free(np.unique(np.concatenate(gone)))
+        self._free(np.concatenate(gone))
         return found
 
     def _reserve(self) -> None:
@@ -142,7 +142,7 @@ class Deduplicator:
 
     def _free(self, numbers: NDArray[np.int32]) -> None:
         """Free the numbers of ids that are not remembered."""
-        gone = numbers[self._bucket_of[numbers] == FORGOTTEN]
+        gone = np.unique(numbers[self._bucket_of[numbers] == FORGOTTEN])
         self._names.changed[gone] = 1
         self._names.forget(gone)
         if self._names.is_sparse:

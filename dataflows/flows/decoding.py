@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import Records
+from dataflows.connectors.records import Records, taken
 from dataflows.contracts.timestamps import parse_timestamps
 from dataflows.flows.dead_letters import Rejection
 from dataflows.flows.heartbeats import heartbeat_rows
@@ -38,10 +38,7 @@ class Events(Generic[E]):
 
     def at(self, rows: NDArray[np.int64]) -> list[E]:
         """The events at ascending rows, which must hold one."""
-        events = self.events
-        if len(rows) < len(events):
-            events = [events[row] for row in rows.tolist()]
-        return events  # type: ignore[return-value]
+        return taken(self.events, rows)  # type: ignore[arg-type]
 
     def reject(self, row: int, reason: str, message: str) -> None:
         self.fates[row] = fates.failed(reason)

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import Records
+from dataflows.connectors.records import Records, taken
 from dataflows.contracts import Contract
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.flows.devices import device_class
@@ -35,23 +35,23 @@ class Enricher:
     def encode(
         self,
         origin: Records,
-        events: Sequence[msgspec.Struct | None],
+        events: list[msgspec.Struct | None],
         times_us: NDArray[np.int64],
         extras: Sequence[bytes | None] | None,
-        rows: Sequence[int],
+        rows: NDArray[np.int64],
         lateness: Sequence[str],
     ) -> list[bytes]:
         """The events of `rows` as JSON: the fields of the contract, event time in canonical form,
         then the enrichment. `origin` holds the raw records the events came from."""
         self._reference.refresh()
-        chosen: list[Any] = list(map(events.__getitem__, rows))
+        chosen: list[Any] = taken(events, rows)
         at_us = times_us[rows]
         _set(chosen, self._event_time, format_timestamps(at_us))
         _set(chosen, "lateness", lateness)
         _set(chosen, "arrived_at", _formatted_once(origin.arrival_us[rows]))
         _set(chosen, "raw_offset", origin.offsets[rows].tolist())
         if extras:
-            for event, row in zip(chosen, rows, strict=True):
+            for event, row in zip(chosen, rows.tolist(), strict=True):
                 if (unknown := extras[row]) is not None:
                     event.extras = msgspec.Raw(unknown)
         self._look_up(chosen, at_us.tolist())
@@ -79,7 +79,7 @@ def _set(events: list[Any], name: str, values: Sequence[Any]) -> None:
 
 
 def _formatted_once(times_us: NDArray[np.int64]) -> list[str]:
-    """Records that arrived together share their arrival time."""
-    distinct, place = np.unique(times_us, return_inverse=True)
-    texts = format_timestamps(distinct)
-    return [texts[i] for i in place.tolist()]
+    """Records that arrived together share their arrival time, and follow each other."""
+    begins = np.flatnonzero(np.diff(times_us, prepend=times_us[:1] - 1))
+    texts = np.array(format_timestamps(times_us[begins]), object)
+    return np.repeat(texts, np.diff(begins, append=len(times_us))).tolist()

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dataflows.connectors.records import spread
 from dataflows.eventtime.changed_rows import Changes
 from dataflows.eventtime.lateness import classify
 from dataflows.eventtime.snapshots import Buffer, prefixed, split_prefix
@@ -42,15 +43,15 @@ class Accepted(Generic[E]):
         """What each payment holds at a dotted path."""
         return list(map(attrgetter(path), self.payments))
 
+    def columns(self, *paths: str) -> list[Sequence[Any]]:
+        """What each payment holds at dotted paths, two or more: one pass, faster than `each`."""
+        if not self.payments:
+            return [()] * len(paths)
+        return list(zip(*map(attrgetter(*paths), self.payments), strict=True))
+
     def spread(self, values: list[Any]) -> list[Any]:
         """k values as one for every row of the batch, None where there is no payment."""
-        rows = len(self.decoded.fates)
-        if len(values) == rows:
-            return values
-        spread = [None] * rows
-        for row, value in zip(self.rows.tolist(), values, strict=True):
-            spread[row] = value
-        return spread
+        return spread(values, self.rows, len(self.decoded.fates))
 
     @property
     def times_us(self) -> NDArray[np.int64]:

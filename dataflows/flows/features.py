@@ -24,6 +24,7 @@ from dataflows.connectors.records import (
     Records,
     heartbeat_headers,
     partitions_for,
+    taken,
 )
 from dataflows.contracts.money import parse_money
 from dataflows.contracts.timestamps import canonical_timestamps
@@ -108,31 +109,40 @@ class CustomerHop(EntityHop):
         )
 
     def _requests(self, payments: Accepted[Payment], cents: NDArray[np.int64]) -> list[Request]:
-        users, devices = payments.each("user_id"), payments.each("device.device_id")
-        countries = payments.each("shipping_country")
+        users, cards, devices, countries = payments.columns(
+            "user_id", "payment.card_id", "device.device_id", "shipping_country"
+        )
         fields = {
             "user_id": users,
-            "card_id": payments.each("payment.card_id"),
+            "card_id": cards,
             "device_id": devices,
             "shipping_country": countries,
         }
         columns = self.features(payments, fields, cents)
         features = map(CustomerFeatures, *(column.for_json() for column in columns.values()))
+        times, names, currencies, statuses, items, *known = payments.columns(
+            "event_timestamp",
+            "transaction_id",
+            "currency",
+            "status",
+            "items",
+            "payment.method",
+            "payment.card_country",
+            "shipping_country",
+            "customer.address.country",
+            "customer.segment",
+            "device.device_id",
+            "arrived_at",
+        )
         columns_of_request = (
-            canonical_timestamps(payments.each("event_timestamp"), payments.times_us),
-            payments.each("transaction_id"),
+            canonical_timestamps(times, payments.times_us),
+            names,
             users,
             cents.tolist(),
-            payments.each("currency"),
-            payments.each("status"),
-            [None if items is None else len(items) for items in payments.each("items")],
-            payments.each("payment.method"),
-            payments.each("payment.card_country"),
-            countries,
-            payments.each("customer.address.country"),
-            payments.each("customer.segment"),
-            devices,
-            payments.each("arrived_at"),
+            currencies,
+            statuses,
+            [None if lines is None else len(lines) for lines in items],
+            *known,
             features,
         )
         return list(map(Request, *columns_of_request))
@@ -171,14 +181,11 @@ def _partition(
     """The rows of a batch that belong into the partition."""
     beats = where == EVERYWHERE
     rows = np.flatnonzero(beats | (where == partition))
-    if len(rows) < len(where):
-        chosen = rows.tolist()
-        keys, values = [keys[row] for row in chosen], [values[row] for row in chosen]
     return Output(
         topic=REQUESTS,
         causes=payments.decoded.records.offsets[rows],
-        keys=keys,
-        values=values,
+        keys=taken(keys, rows),
+        values=taken(values, rows),
         headers=_headers(payments.decoded.times_us[rows], beats[rows]) if beats.any() else None,
         partition=partition,
     )

@@ -7,7 +7,7 @@ Same partition number in and out, so that a source's event time stays in order p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
@@ -19,7 +19,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import Headers, Output, Records, heartbeat_headers
+from dataflows.connectors.records import Headers, Output, Records, heartbeat_headers, spread, taken
 from dataflows.contracts import Contract
 from dataflows.eventtime.changed_rows import Changes
 from dataflows.eventtime.dedup import Deduplicator
@@ -170,11 +170,11 @@ class Classifier:
             return []
         name = self._contract.user
         assert name is not None
-        rows = np.flatnonzero(codes == fates.GOOD).tolist()
+        rows = np.flatnonzero(codes == fates.GOOD)
         users = _values_of(name, decoded, rows)
         if set(map(type, users)) == {str}:
             return []
-        missing = [row for row, user in zip(rows, users, strict=True) if not isinstance(user, str)]
+        missing = rows[[not isinstance(user, str) for user in users]].tolist()
         codes[missing] = fates.failed("missing_user")
         return [
             Rejection(row, "missing_user", f"$.{name}: no user, so no session") for row in missing
@@ -187,14 +187,14 @@ class Classifier:
         classes = classify(times_us, at_us, settings.lateness, settings.horizon)
         codes[events] = fates.FATE_OF_CLASS[classes]
         timely = events[classes <= Lateness.LATE]
-        ids = _values_of(self._contract.dedup_key, decoded, timely.tolist())
+        ids = _values_of(self._contract.dedup_key, decoded, timely)
         seen = self._dedup.seen(ids, decoded.times_us[timely], watermarks_us[timely])
         codes[timely[seen]] = fates.DUPLICATE
 
 
-def _values_of(field: str, decoded: Decoded, rows: Sequence[int]) -> list[Any]:
+def _values_of(field: str, decoded: Decoded, rows: NDArray[np.int64]) -> list[Any]:
     """A field of the events of some rows."""
-    return list(map(attrgetter(field), map(decoded.events.__getitem__, rows)))
+    return list(map(attrgetter(field), taken(decoded.events, rows)))
 
 
 def _crossings(before_us: int, watermarks_us: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -211,15 +211,11 @@ def enrich(enricher: Enricher, classified: Classified) -> Classified:
     """Encodes the timely events with what is known about them."""
     decoded, codes = classified.decoded, classified.fates
     timely = np.flatnonzero((codes == fates.GOOD) | (codes == fates.LATE))
-    rows = timely.tolist()
     lateness = _LATENESS[codes[timely]].tolist()
-    published: list[bytes | None] = [None] * len(codes)
     encoded = enricher.encode(
-        decoded.records, decoded.events, decoded.times_us, decoded.extras, rows, lateness
+        decoded.records, decoded.events, decoded.times_us, decoded.extras, timely, lateness
     )
-    for row, value in zip(rows, encoded, strict=True):
-        published[row] = value
-    return replace(classified, published=published)
+    return replace(classified, published=spread(encoded, timely, len(codes)))
 
 
 def route(contract: Contract, classified: Classified) -> Processed:
@@ -255,8 +251,8 @@ def _timely(contract: Contract, classified: Classified) -> Output:
     return Output(
         topic=f"events.{contract.source}",
         causes=records.offsets[rows],
-        keys=[keys[row] for row in rows.tolist()],
-        values=[values[row] for row in rows.tolist()],
+        keys=taken(keys, rows),
+        values=taken(values, rows),
         headers=headers,
         partition=records.partition,
     )

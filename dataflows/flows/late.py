@@ -18,7 +18,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import END_OF_TIME_US, Headers, Output, Records
+from dataflows.connectors.records import END_OF_TIME_US, Headers, Output, Records, taken
 from dataflows.contracts import Contract
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.eventtime.lateness import Lateness, classify
@@ -216,13 +216,13 @@ def enrich(enricher: Enricher, contract: Contract, buffered: Buffered) -> Proces
         decoded.events,
         decoded.times_us,
         decoded.extras,
-        rows.tolist(),
+        rows,
         ["buffered"] * len(rows),
     )
     output = Output(
         topic=f"buffered.{contract.source}",
         causes=records.offsets[rows],
-        keys=[records.keys[row] for row in rows.tolist()],
+        keys=taken(records.keys, rows),
         values=list(events),
         partition=records.partition,
     )

@@ -15,7 +15,7 @@ import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
 
-from dataflows.connectors.records import Output, Records
+from dataflows.connectors.records import Output, Records, taken
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.eventtime.sessions import SessionRows, Sessions, SessionSettings, session_id
 from dataflows.eventtime.snapshots import Buffer
@@ -181,7 +181,7 @@ def set_aside(records: Records, late: np.ndarray) -> Output:
     return Output(
         topic="late.sessionize",
         causes=records.offsets[rows],
-        keys=[records.keys[row] for row in rows.tolist()],
-        values=[records.values[row] for row in rows.tolist()],
+        keys=taken(records.keys, rows),
+        values=taken(records.values, rows),
         partition=records.partition,
     )
