@@ -180,7 +180,7 @@ class Ear:
     """Reads what a system publishes, as a reader of committed records sees it."""
 
     def __init__(self, place: Place, system: System, workload: str):
-        self._read = system.readers[workload]
+        self._read = system.readers[workload]()
         self._consumer = Consumer(
             {
                 "bootstrap.servers": place.servers,
@@ -201,7 +201,8 @@ class Ear:
             value = message.value()
             if value is None or _CLOSER.encode() in value:
                 continue
-            judged.hear(*self._read(value))
+            for key, said in self._read(value):
+                judged.hear(key, said)
             rows += 1
         return rows
 
@@ -245,11 +246,10 @@ def _measure_running(
     feed, ear = Feed(place.servers, place.source), Ear(place, system, workload)
     command, environment = system.command(place, workload, mode)
     feed.commit(stream.warm_up)
-    closers = iter(stream.closers)
     group = Group(command, environment, place.directory / "system.log")
     try:
-        warm = Judged(_understood(system, workload, stream.warm_up_answer), system.corrects)
-        _hear_out(group, ear, warm, feed, iter(()))
+        warm = Judged(_understood(system, workload, stream.warm_up_answer), workload in system.corrects)
+        _hear_out(group, ear, warm, feed, iter(stream.warm_up_closers))
         if not warm.said:
             raise Stuck(f"it says nothing about the warm-up: {group.last_words()}")
         time.sleep(SETTLE_S)
@@ -258,8 +258,8 @@ def _measure_running(
         if not system.sees_uncommitted:
             before, started = group.usage(), time.perf_counter()
         right = _understood(system, workload, stream.load_answer)
-        judged = Judged(right, system.corrects, frozenset(stream.warm_up_answer))
-        last, wall_s = _hear_out(group, ear, judged, feed, closers)
+        judged = Judged(right, workload in system.corrects, frozenset(stream.warm_up_answer))
+        last, wall_s = _hear_out(group, ear, judged, feed, iter(stream.load_closers))
         result.cpu_seconds = last.cpu_seconds - before.cpu_seconds
         result.wall_seconds, result.rss_mb = wall_s - started, last.rss_mb
         result.error = judged.error
@@ -302,15 +302,15 @@ def _measure_ending(
     system: System, workload: str, mode: str, place: Place, stream: Stream, result: Result
 ) -> None:
     feed, ear = Feed(place.servers, place.source), Ear(place, system, workload)
-    feed.commit(stream.warm_up)
+    feed.commit([*stream.warm_up, stream.warm_up_closers[0]])
     alone = _run_to_end(system, workload, mode, place, "warm-up")
-    feed.commit([*stream.load, stream.closers[0]])
+    feed.commit([*stream.load, stream.load_closers[0]])
     started = time.perf_counter()
     both = _run_to_end(system, workload, mode, place, "both")
     result.wall_seconds = time.perf_counter() - started
     result.cpu_seconds, result.rss_mb = both.cpu_seconds - alone.cpu_seconds, both.rss_mb
     right = _understood(system, workload, stream.load_answer)
-    judged = Judged(right, system.corrects, frozenset(stream.warm_up_answer))
+    judged = Judged(right, workload in system.corrects, frozenset(stream.warm_up_answer))
     try:
         while ear.listen(judged) or not judged.said:
             pass

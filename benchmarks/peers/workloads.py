@@ -79,15 +79,16 @@ class Stream:
     """The records of a run, and the right answers to its two loads."""
 
     warm_up: list[Record]
+    warm_up_closers: list[Record]
     load: list[Record]
-    closers: list[Record]
+    load_closers: list[Record]
     warm_up_answer: Answer
     load_answer: Answer
 
 
 def make_stream(workload: Workload, keys: int, warm_up: int, events: int) -> Stream:
     first = _in_milliseconds(workload.make(warm_up, keys, 1), start_ms=0, number=0)
-    after = _closers(first, 3)
+    after = _closers(first, CLOSERS)
     number = len(first.users) + len(after.users)
     start_ms = int(after.times_ms[-1]) + DAY_MS
     second = _in_milliseconds(workload.make(events, keys, 2), start_ms, number)
@@ -103,9 +104,10 @@ def make_stream(workload: Workload, keys: int, warm_up: int, events: int) -> Str
     ]
     end = number + len(second.users)
     return Stream(
-        warm_up=records[:number],
+        warm_up=records[: after.number],
+        warm_up_closers=records[after.number : number],
         load=records[number:end],
-        closers=records[end:],
+        load_closers=records[end:],
         warm_up_answer=workload.answer(first),
         load_answer=workload.answer(second),
     )

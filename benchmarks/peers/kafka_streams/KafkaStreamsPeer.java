@@ -10,6 +10,7 @@ import java.util.Properties;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
@@ -18,12 +19,14 @@ import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.EmitStrategy;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.KStream;
+import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.SessionWindows;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.processor.api.ContextualProcessor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
+import org.apache.kafka.streams.state.SessionStore;
 import org.apache.kafka.streams.state.Stores;
 import org.apache.kafka.streams.state.WindowStore;
 
@@ -36,6 +39,9 @@ public final class KafkaStreamsPeer {
     private static final Duration GAP = Duration.ofMinutes(30);
     private static final Duration WINDOW = Duration.ofMinutes(10);
     private static final Duration WAIT = Duration.ofMinutes(30);
+    // A window is emitted once a second of the wall at most; by default its store forgets it as soon
+    // as it may be emitted, and a backlog passes an hour of event time within that second.
+    private static final Duration KEPT = Duration.ofDays(1);
     private static final int FLAGGED_FROM = 4;
     private static final ObjectMapper JSON = new ObjectMapper();
 
@@ -92,7 +98,8 @@ public final class KafkaStreamsPeer {
                 .groupByKey(Grouped.with(Serdes.String(), json(Visit.class)))
                 .windowedBy(TimeWindows.ofSizeAndGrace(WINDOW, WAIT))
                 .emitStrategy(EmitStrategy.onWindowClose())
-                .count()
+                .count(Materialized.<String, Long, WindowStore<Bytes, byte[]>>as("counts")
+                                .withRetention(KEPT))
                 .toStream()
                 .map(
                         (window, count) ->
@@ -109,7 +116,8 @@ public final class KafkaStreamsPeer {
                 .groupByKey(Grouped.with(Serdes.String(), json(Visit.class)))
                 .windowedBy(SessionWindows.ofInactivityGapAndGrace(GAP, WAIT))
                 .emitStrategy(EmitStrategy.onWindowClose())
-                .count()
+                .count(Materialized.<String, Long, SessionStore<Bytes, byte[]>>as("counts")
+                                .withRetention(KEPT))
                 .toStream()
                 .filter((window, count) -> count != null)
                 .map(

@@ -7,7 +7,7 @@ import sys
 from datetime import datetime, timedelta
 
 from quixstreams import Application
-from quixstreams.dataframe.windows import Count, Max, Min, Sum
+from quixstreams.dataframe.windows import Count, Max, Min
 
 GAP, WINDOW, WAIT = timedelta(minutes=30), timedelta(minutes=10), timedelta(minutes=30)
 MILLISECOND = timedelta(milliseconds=1)
@@ -28,12 +28,12 @@ def with_time(events):
 
 
 def sessions(events):
-    # A session is open for its gap beyond the gap that an event may be late: half an hour.
-    sessions = with_time(events).session_window(inactivity_gap_ms=GAP, grace_ms=WAIT - GAP)
-    closed = sessions.agg(count=Count(), first=Min("ms"), last=Max("ms")).final(
-        closing_strategy="partition"
-    )
-    return closed.apply(
+    # `final` of idle keys needs closing_strategy="partition", which looks at every key of the
+    # partition whenever one session is due: 500 events/s at 2,000 keys. So: each session so far.
+    # One is open for its gap beyond the gap that an event may be late: half an hour.
+    windows = with_time(events).session_window(inactivity_gap_ms=GAP, grace_ms=WAIT - GAP)
+    running = windows.agg(count=Count(), first=Min("ms"), last=Max("ms")).current()
+    return running.apply(
         lambda row, key, timestamp, headers: {
             "user_id": key,
             "started_ms": row["first"],
