@@ -1,6 +1,8 @@
 """Runs the cases, each several times in a process of its own, and prints a table of medians.
 
 python -m benchmarks [--runs 3] [--only sessionize] [--scale 0.1] [--write README.md]
+python -m benchmarks --only peers [--peer flink_sql] [--workload sessions] [--mode light]
+python -m benchmarks --compare first.json second.json
 """
 
 from __future__ import annotations
@@ -17,8 +19,17 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.measured import Measured
-
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
+from benchmarks.peers.report import (
+    RESULTS,
+    TITLES,
+    comparison,
+    full_table,
+    read_results,
+    run_suite,
+    selected,
+    short_table,
+)
+from benchmarks.peers.systems import SYSTEMS
 
 
 @dataclass(frozen=True)
@@ -85,29 +96,72 @@ def table(lines: list[str], runs: int) -> str:
     return head + "\n".join(lines) + "\n"
 
 
-def write_into(file: Path, text: str) -> None:
-    """Replaces what stands between the markers."""
-    before, _, rest = file.read_text("utf-8").partition(START)
-    _, _, after = rest.partition(END)
-    file.write_text(f"{before}{START}\n{text}{END}{after}", "utf-8")
+def write_into(file: Path, name: str, text: str) -> None:
+    """Replaces what stands between the markers of that name, where the file has them."""
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, found, rest = file.read_text("utf-8").partition(start)
+    if found:
+        _, _, after = rest.partition(end)
+        file.write_text(f"{before}{start}\n{text}{end}{after}", "utf-8")
+
+
+def cases(arguments: argparse.Namespace) -> None:
+    """Measures Tidegate's cases, prints the table and writes it."""
+    lines = []
+    for row in ROWS:
+        if not arguments.only or arguments.only in row.case:
+            print(f"{row.name} ...", file=sys.stderr, flush=True)
+            lines.append(line(row, [measure(row, arguments.scale) for _ in range(arguments.runs)]))
+    text = table(lines, arguments.runs)
+    print(text)
+    for file in arguments.write:
+        write_into(file, "bench", text)
+
+
+def peers(arguments: argparse.Namespace) -> None:
+    """Measures Tidegate beside its peers, prints the table of all results and writes it."""
+    if arguments.show:
+        results = read_results(arguments.results)
+    else:
+        runs = selected(arguments.peer, arguments.workload, arguments.mode, arguments.keys)
+        results = run_suite(runs, arguments.results, arguments.scale, arguments.events)
+    print(full_table(results))
+    for file in arguments.write:
+        write_into(file, "peers", full_table(results))
+        write_into(file, "peers-short", short_table(results))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", help="cases whose name contains this")
-    parser.add_argument("--scale", type=float, default=1.0, help="of users and events")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into FILE")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--runs", type=int, default=3, help="of each of Tidegate's cases")
+    add("--only", help="cases whose name contains this, or peers")
+    add("--scale", type=float, default=1.0, help="of users and events")
+    add("--write", type=Path, metavar="FILE", action="append", default=[], help="has the markers")
+    of_peers = parser.add_argument_group("beside peers")
+    add = of_peers.add_argument
+    add("--peer", action="append", default=[], choices=list(SYSTEMS), help="only these systems")
+    add("--workload", action="append", default=[], choices=list(TITLES))
+    add("--mode", action="append", default=[], choices=["durable", "light"])
+    add("--keys", action="append", default=[], type=int, help="only with so many keys")
+    add("--events", type=int, help="of each measured load")
+    add("--results", type=Path, default=RESULTS, help="kept there; a new one replaces the old")
+    add("--show", action="store_true", help="the tables of the results, without a run")
+    add("--compare", type=Path, nargs=2, metavar="RESULTS", help="do the ratios of two agree?")
     arguments = parser.parse_args()
-    rows = [row for row in ROWS if not arguments.only or arguments.only in row.case]
-    lines = []
-    for row in rows:
-        print(f"{row.name} ...", file=sys.stderr, flush=True)
-        lines.append(line(row, [measure(row, arguments.scale) for _ in range(arguments.runs)]))
-    text = table(lines, arguments.runs)
-    print(text)
-    if arguments.write:
-        write_into(arguments.write, text)
+    if arguments.compare:
+        text, agree = comparison(*map(read_results, arguments.compare))
+        print(text)
+        sys.exit(not agree)
+    of_peers_only = arguments.only == "peers" or arguments.peer or arguments.show
+    if not of_peers_only:
+        cases(arguments)
+    if of_peers_only or not arguments.only:
+        peers(arguments)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ PIECE = 10_000
 POLL_S = 0.05
 CLOSER_EVERY_S = 1.0
 QUIET_S = 20.0  # nothing more comes after so long without a row
+START_S = 90.0
 SETTLE_S = 1.0
 WAIT_S = 600.0
 _CLOSER = f"u-{CLOSER:07d}"
@@ -53,8 +54,8 @@ class Result(msgspec.Struct, kw_only=True):
     wall_seconds: float = 0.0
     rss_mb: float = 0.0
     error: float = 0.0
-    note: str = ""
     failed: str = ""
+    at: str = ""
 
     @property
     def rate(self) -> float:
@@ -248,8 +249,10 @@ def _measure_running(
     feed.commit(stream.warm_up)
     group = Group(command, environment, place.directory / "system.log")
     try:
-        warm = Judged(_understood(system, workload, stream.warm_up_answer), workload in system.corrects)
-        _hear_out(group, ear, warm, feed, iter(stream.warm_up_closers))
+        warm = Judged(
+            _understood(system, workload, stream.warm_up_answer), workload in system.corrects
+        )
+        _hear_out(group, ear, warm, feed, iter(stream.warm_up_closers), START_S)
         if not warm.said:
             raise Stuck(f"it says nothing about the warm-up: {group.last_words()}")
         time.sleep(SETTLE_S)
@@ -269,7 +272,12 @@ def _measure_running(
 
 
 def _hear_out(
-    group: Group, ear: Ear, judged: Judged, feed: Feed, closers: Iterator[Record]
+    group: Group,
+    ear: Ear,
+    judged: Judged,
+    feed: Feed,
+    closers: Iterator[Record],
+    patience_s: float = QUIET_S,
 ) -> tuple[Usage, float]:
     """Listens until everything was said, or nothing is said any more: what the system had used, and
     what the time was, at its last row."""
@@ -279,8 +287,8 @@ def _hear_out(
     while not judged.complete:
         group.check_alive()
         if ear.listen(judged):
-            last, at = group.usage(), time.perf_counter()
-        elif time.perf_counter() - at > QUIET_S and not _is_busy(group, last, at):
+            last, at, patience_s = group.usage(), time.perf_counter(), QUIET_S
+        elif time.perf_counter() - at > patience_s and not _is_busy(group, last, at):
             return last, at
         if time.monotonic() > next_closer and (closer := next(closers, None)):
             feed.commit([closer])

@@ -15,8 +15,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.payments import encoded_payments, make_payments
-from benchmarks.visits import Visits, encoded, make_visits, steady_span_s
+from benchmarks.payments import BURST_PAYMENTS, encoded_payments
+from benchmarks.visits import START_US, Visits, encoded, make_visits, steady_span_s
 
 GAP_MS = 1_800_000
 WINDOW_MS = 600_000
@@ -26,6 +26,8 @@ CLOSER = 9_999_999  # the user who only closes windows
 CLOSERS = 120
 CLOSER_STEP_MS = 7_200_000
 DAY_MS = 86_400_000
+PAYS_EVERY_MS = 14_400_000
+BURST_SHARE = 0.005
 
 Key = tuple[object, ...]
 Answer = dict[Key, object]
@@ -98,9 +100,7 @@ def make_stream(workload: Workload, keys: int, warm_up: int, events: int) -> Str
         np.concatenate([part.times_ms for part in (first, after, second, last)]) * 1_000,
     )
     records = [
-        record
-        for block in workload.encode(everything)
-        for record in zip(*block, strict=True)
+        record for block in workload.encode(everything) for record in zip(*block, strict=True)
     ]
     end = number + len(second.users)
     return Stream(
@@ -133,11 +133,17 @@ def _make_visits(events: int, keys: int, seed: int) -> Visits:
 
 
 def _make_payments(events: int, keys: int, seed: int) -> Visits:
-    """In order of event time: who scores at once and who waits for the watermark then agree."""
-    payments = make_payments(events, keys, seed)
-    times_ms = payments.times_us // 1_000
-    order = np.argsort(times_ms, kind="stable")
-    return Visits(payments.users[order], times_ms[order] * 1_000)
+    """In order of event time, so that who scores at once and who waits for the watermark agree. Who
+    pays does so every four hours; one time in 200 it is a burst of six within ten minutes."""
+    rng = np.random.default_rng(seed)
+    span_ms = PAYS_EVERY_MS * events / keys
+    users = rng.integers(0, keys, events)
+    times_ms = rng.uniform(0, span_ms, events)
+    more = np.repeat(np.flatnonzero(rng.random(events) < BURST_SHARE), BURST_PAYMENTS - 1)
+    users = np.concatenate([users, users[more]])
+    times_ms = np.concatenate([times_ms, times_ms[more] + rng.uniform(0, WINDOW_MS, len(more))])
+    order = np.argsort(times_ms, kind="stable")[:events]
+    return Visits(users[order], START_US + times_ms[order].astype(np.int64) * 1_000)
 
 
 _PASS_THROUGH = """
@@ -150,7 +156,8 @@ _SESSIONS = f"""
         from events window visits as (partition by user order by ms)),
     numbered as (
         select *, sum(opens::int) over (partition by user order by ms) as number from breaks)
-    select printf('u-%07d', user), min(ms), [max(ms), count(*)] from numbered group by user, number"""
+    select printf('u-%07d', user), min(ms), [max(ms), count(*)]
+    from numbered group by user, number"""
 _SCORING = f"""
     select n, [count(*) over recent, (sum((n % 200 + 1) * 100 + 99) over recent)::bigint]
     from events window recent as (

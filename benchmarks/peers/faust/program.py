@@ -73,7 +73,8 @@ async def scoring(stream):
         table[user] = recent
         count, cents = len(recent), sum(entry[1] for entry in recent)
         scored = {"count": count, "amount": cents / 100, "flagged": count >= 4}
-        await rows.send(value={"transaction_id": event["transaction_id"], **scored})
+        ids = {"transaction_id": event["transaction_id"], "user_id": user}
+        await rows.send(value={**ids, **scored})
 
 
 if workload == "tumbling":

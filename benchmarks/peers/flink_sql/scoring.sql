@@ -17,6 +17,7 @@ CREATE TABLE events (
 
 CREATE TABLE answers (
   transaction_id STRING,
+  user_id STRING,
   `count` BIGINT,
   amount DECIMAL(12, 2),
   flagged BOOLEAN
@@ -30,10 +31,11 @@ CREATE TABLE answers (
 );
 
 INSERT INTO answers
-SELECT transaction_id, payments, amount, payments >= 4
+SELECT transaction_id, user_id, payments, amount, payments >= 4
 FROM (
   SELECT
     transaction_id,
+    user_id,
     COUNT(*) OVER recent AS payments,
     SUM(total_amount) OVER recent AS amount
   FROM events

@@ -175,6 +175,7 @@ public final class KafkaStreamsPeer {
             ObjectNode row =
                     JSON.createObjectNode()
                             .put("transaction_id", payment.transaction_id())
+                            .put("user_id", payment.user_id())
                             .put("count", count)
                             .put("amount", BigDecimal.valueOf(cents, 2))
                             .put("flagged", count >= FLAGGED_FROM);

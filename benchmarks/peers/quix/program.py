@@ -22,9 +22,7 @@ def pass_through(events):
 
 
 def with_time(events):
-    return events.apply(
-        lambda event, key, timestamp, headers: {"ms": timestamp}, metadata=True
-    )
+    return events.apply(lambda event, key, timestamp, headers: {"ms": timestamp}, metadata=True)
 
 
 def sessions(events):
@@ -46,13 +44,17 @@ def sessions(events):
 
 def tumbling(events):
     windows = events.tumbling_window(duration_ms=WINDOW, grace_ms=WAIT)
-    return windows.count().final(closing_strategy="partition").apply(
-        lambda row, key, timestamp, headers: {
-            "user_id": key,
-            "window_ms": row["start"],
-            "count": row["value"],
-        },
-        metadata=True,
+    return (
+        windows.count()
+        .final(closing_strategy="partition")
+        .apply(
+            lambda row, key, timestamp, headers: {
+                "user_id": key,
+                "window_ms": row["start"],
+                "count": row["value"],
+            },
+            metadata=True,
+        )
     )
 
 
@@ -68,6 +70,7 @@ def scoring(events):
         count, cents = len(recent), sum(entry[1] for entry in recent)
         return {
             "transaction_id": payment["transaction_id"],
+            "user_id": key,
             "count": count,
             "amount": cents / 100,
             "flagged": count >= 4,

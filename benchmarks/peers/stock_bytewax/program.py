@@ -8,7 +8,7 @@ of a key that stays away closes at the end of the input, or with the clock on th
 
 import sys
 from collections import deque
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import bytewax.operators as op
@@ -22,7 +22,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
 
 GAP, WINDOW, WAIT = timedelta(minutes=30), timedelta(minutes=10), timedelta(minutes=30)
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Visit(msgspec.Struct, gc=False):
@@ -112,8 +112,9 @@ def scoring(records):
         while recent[0][0] <= payment.event_timestamp - WINDOW:
             recent.popleft()
         count, amount = len(recent), sum(cents for _, cents in recent) / 100
+        ids = {"transaction_id": payment.transaction_id, "user_id": payment.user_id}
         scored = {"count": count, "amount": amount, "flagged": count >= 4}
-        return recent, message({"transaction_id": payment.transaction_id, **scored})
+        return recent, message({**ids, **scored})
 
     payments = op.map("decode", records, lambda record: payment_of(record.value))
     by_user = op.key_on("by_user", payments, lambda payment: payment.user_id)

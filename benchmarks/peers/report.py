@@ -1,0 +1,234 @@
+"""The suite of runs, their results in a file, and the tables made from it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.peers.harness import Result, run
+from benchmarks.peers.systems import SYSTEMS, System
+
+RESULTS = Path(".cache/bench/peers.json")
+WARM_UP_SHARE = 1 / 3
+MANY_KEYS = 1_000_000
+SPREAD = 0.15  # two runs agree when their ratios differ by no more
+TITLES = {
+    "sessions": "sessions",
+    "tumbling": "tumbling windows",
+    "pass_through": "pass-through",
+    "scoring": "scoring",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A comparison that every system takes part in."""
+
+    workload: str
+    keys: int
+    mode: str
+
+
+CELLS = (
+    Cell("sessions", 20_000, "durable"),
+    Cell("sessions", 20_000, "light"),
+    Cell("sessions", 1_000, "durable"),
+    Cell("sessions", MANY_KEYS, "durable"),
+    Cell("tumbling", 20_000, "durable"),
+    Cell("tumbling", 20_000, "light"),
+    Cell("pass_through", 20_000, "durable"),
+    Cell("pass_through", 20_000, "light"),
+    Cell("scoring", 20_000, "durable"),
+    Cell("scoring", 20_000, "light"),
+)
+
+
+class Results(msgspec.Struct):
+    """What the runs on a machine showed, the last one of each kind."""
+
+    machine: str
+    runs: list[Result]
+
+    def replace(self, new: Result) -> None:
+        self.runs = [run for run in self.runs if _kind(run) != _kind(new)] + [new]
+
+    def find(self, system: str, cell: Cell) -> Result | None:
+        wanted = (system, cell.workload, cell.keys, cell.mode)
+        return next((run for run in self.runs if _kind(run) == wanted), None)
+
+    def ratio(self, system: str, cell: Cell) -> float | None:
+        """How many times as many events a CPU-second Tidegate does; None where one has no rate."""
+        peer = self.find(system, cell)
+        ours = self.find("tidegate", Cell(cell.workload, cell.keys, "durable"))
+        return ours.rate / peer.rate if peer and ours and peer.rate and ours.rate else None
+
+
+def _kind(run: Result) -> tuple[str, str, int, str]:
+    return (run.system, run.workload, run.keys, run.mode)
+
+
+def read_results(file: Path) -> Results:
+    """What is in the file; nothing, where there is none."""
+    if not file.exists():
+        return Results(machine=this_machine(), runs=[])
+    return msgspec.json.decode(file.read_bytes(), type=Results)
+
+
+def this_machine() -> str:
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores ({_processor()}), "
+        f"Python {platform.python_version()}"
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown"
+
+
+def selected(
+    peers: Sequence[str], workloads: Sequence[str], modes: Sequence[str], keys: Sequence[int]
+) -> list[tuple[System, Cell]]:
+    """The runs asked for; an empty choice takes all. Tidegate is told apart only as durable."""
+    return [
+        (system, cell)
+        for cell in CELLS
+        for system in SYSTEMS.values()
+        if cell.mode in system.modes
+        and (not peers or system.name in peers)
+        and (not workloads or cell.workload in workloads)
+        and (not modes or cell.mode in modes)
+        and (not keys or cell.keys in keys)
+    ]
+
+
+def run_suite(
+    runs: Iterable[tuple[System, Cell]], file: Path, scale: float, events: int | None
+) -> Results:
+    """Runs them one after the other; each result is in the file as soon as it is there.
+
+    Args:
+        scale: of keys and events.
+        events: of each measured load, instead of what is set for the system.
+    """
+    results = read_results(file)
+    results.machine = this_machine()
+    for system, cell in runs:
+        many = 2 if cell.keys >= MANY_KEYS else 1
+        load = events or int(system.events.get(cell.workload, 0) * scale) * many
+        keys = max(int(cell.keys * scale), 10)
+        print(f"{system.title}: {_title(cell)} ...", file=sys.stderr, flush=True)
+        result = run(system, cell.workload, cell.mode, keys, load, int(load * WARM_UP_SHARE))
+        result.keys, result.at = cell.keys, datetime.now(UTC).isoformat(timespec="seconds")
+        said = result.failed or f"{result.rate:,.0f} events/CPU-s, error {result.error:.2%}"
+        print(f"  {said}", file=sys.stderr, flush=True)
+        results.replace(result)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
+    return results
+
+
+def _title(cell: Cell) -> str:
+    return f"{TITLES[cell.workload]}, {_count(cell.keys)} keys, {cell.mode}"
+
+
+def _count(number: int) -> str:
+    return f"{number // 1_000_000}M" if number >= 1_000_000 else f"{number // 1_000}k"
+
+
+def full_table(results: Results) -> str:
+    """Every run, by workload, as Markdown; who cannot take part says why below."""
+    notes: list[str] = []
+    lines = [
+        f"Events per CPU-second, start-up taken off; {_days(results)}on {results.machine}.",
+        "",
+        "| workload | system | mode | events | per CPU-second | Tidegate is | error | memory |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for cell in CELLS:
+        for system in SYSTEMS.values():
+            if found := results.find(system.name, cell):
+                lines.append(_line(results, cell, system, found, notes))
+    notes_below = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
+    return "\n".join([*lines, *([""] if notes else []), *notes_below]) + "\n"
+
+
+def _line(results: Results, cell: Cell, system: System, found: Result, notes: list[str]) -> str:
+    head = f"| {TITLES[cell.workload]}, {_count(cell.keys)} keys | {system.title} | {cell.mode} |"
+    if found.failed:
+        note = f"{system.title}: {found.failed}"
+        if note not in notes:
+            notes.append(note)
+        return f"{head} | - [{notes.index(note) + 1}] | | | |"
+    ratio = results.ratio(system.name, cell)
+    times = "" if system.name == "tidegate" or ratio is None else f"{_times(ratio)} as fast"
+    return (
+        f"{head} {found.events:,} | {found.rate:,.0f} | {times} | {_share(found.error)} | "
+        f"{found.rss_mb:,.0f} MB |"
+    )
+
+
+def short_table(results: Results) -> str:
+    """Sessions of 20,000 users, durable: what README shows."""
+    cell = CELLS[0]
+    lines = [
+        "Sessions of 20,000 users, Kafka to Kafka, every system as durable as it can be: events per",
+        f"CPU-second, start-up taken off, on {results.machine}.",
+        "",
+        "| system | per CPU-second | Tidegate is | sessions missing, wrong or repeated |",
+        "|---|---:|---:|---:|",
+    ]
+    for system in SYSTEMS.values():
+        if not (found := results.find(system.name, cell)):
+            continue
+        ratio = results.ratio(system.name, cell)
+        times = "" if system.name == "tidegate" or ratio is None else f"{_times(ratio)} as fast"
+        said = (
+            f"- ({found.failed}) | | |"
+            if found.failed
+            else f"{found.rate:,.0f} | {times} | {_share(found.error)} |"
+        )
+        lines.append(f"| {system.title} | {said}")
+    return "\n".join(lines) + "\n"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} x" if ratio >= 10 else f"{ratio:.1f} x"
+
+
+def _share(error: float) -> str:
+    return "0" if error == 0 else f"{error:.3%}" if error < 0.01 else f"{error:.1%}"
+
+
+def _days(results: Results) -> str:
+    days = sorted({run.at[:10] for run in results.runs if run.at})
+    return f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}, " if days else ""
+
+
+def comparison(one: Results, other: Results) -> tuple[str, bool]:
+    """A table of the ratios of two runs, and whether each pair is within SPREAD of each other."""
+    lines = ["| comparison | first | second | differ by |", "|---|---:|---:|---:|"]
+    agree = True
+    for cell in CELLS:
+        for system in SYSTEMS.values():
+            ratios = one.ratio(system.name, cell), other.ratio(system.name, cell)
+            if system.name == "tidegate" or None in ratios:
+                continue
+            first, second = (ratio or 0.0 for ratio in ratios)
+            differ = max(first, second) / min(first, second) - 1
+            agree = agree and differ <= SPREAD
+            mark = "" if differ <= SPREAD else " !"
+            name = f"{system.title}, {_title(cell)}"
+            lines.append(f"| {name} | {first:.2f} | {second:.2f} | {differ:.0%}{mark} |")
+    return "\n".join(lines) + "\n", agree
