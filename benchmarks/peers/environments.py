@@ -1,4 +1,4 @@
-"""Each peer's own environment under .cache/peers, made from its lock and made anew when that changes."""
+"""Each peer's own environment under .cache/peers: made from its lock, anew when that changes."""
 
 from __future__ import annotations
 

@@ -183,8 +183,8 @@ def short_table(results: Results) -> str:
     """Sessions of 20,000 users, durable: what README shows."""
     cell = CELLS[0]
     lines = [
-        "Sessions of 20,000 users, Kafka to Kafka, every system as durable as it can be: events per",
-        f"CPU-second, start-up taken off, on {results.machine}.",
+        "Sessions of 20,000 users, Kafka to Kafka, every system as durable as it can be; events",
+        f"per CPU-second, start-up taken off, on {results.machine}.",
         "",
         "| system | per CPU-second | Tidegate is | sessions missing, wrong or repeated |",
         "|---|---:|---:|---:|",

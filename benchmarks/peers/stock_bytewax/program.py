@@ -60,9 +60,8 @@ def pass_through(records):
     return op.map("add_day", records, add_day)
 
 
-def keyed(records):
-    visits = op.map("decode", records, lambda record: visit_of(record.value))
-    return op.key_on("by_user", visits, lambda visit: visit.user_id)
+def visits(records):
+    return op.map("decode", records, lambda record: visit_of(record.value))
 
 
 CLOCK = EventClock(ts_getter=lambda visit: visit.event_timestamp, wait_for_system_duration=WAIT)
@@ -77,8 +76,9 @@ def sessions(records):
     def merge(one, other):
         return (min(one[0], other[0]), max(one[1], other[1]), one[2] + other[2])
 
+    by_user = op.key_on("by_user", visits(records), lambda visit: visit.user_id)
     windows = win.fold_window(
-        *("sessions", keyed(records), CLOCK, SessionWindower(gap=GAP)),
+        *("sessions", by_user, CLOCK, SessionWindower(gap=GAP)),
         *(lambda: (None, None, 0), fold, merge),
     )
 
@@ -93,7 +93,7 @@ def sessions(records):
 def tumbling(records):
     windower = TumblingWindower(length=WINDOW, align_to=EPOCH)
     counts = win.count_window(
-        "count", keyed(records), CLOCK, windower, key=lambda keyed_visit: keyed_visit[0]
+        "count", visits(records), CLOCK, windower, key=lambda visit: visit.user_id
     )
 
     def row(keyed_count):
