@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -148,43 +149,62 @@ def _count(number: int) -> str:
 
 
 def full_table(results: Results) -> str:
-    """Every run, by workload, as Markdown; who cannot take part says why below."""
+    """Every run, a table a workload, as Markdown; who does not take part says why below."""
     notes: list[str] = []
-    lines = [
-        f"Events per CPU-second, start-up taken off; {_days(results)}on {results.machine}.",
-        "",
-        "| workload | system | mode | events | per CPU-second | Tidegate is | error | memory |",
-        "|---|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for cell in CELLS:
-        for system in SYSTEMS.values():
-            if found := results.find(system.name, cell):
-                lines.append(_line(results, cell, system, found, notes))
-    notes_below = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
-    return "\n".join([*lines, *([""] if notes else []), *notes_below]) + "\n"
+    parts = [_wrapped(f"{_days(results)}, on {results.machine}.")]
+    for workload, keys in dict.fromkeys((cell.workload, cell.keys) for cell in CELLS):
+        cells = [cell for cell in CELLS if (cell.workload, cell.keys) == (workload, keys)]
+        lines = [
+            _line(results, cell, system, found, notes)
+            for system in SYSTEMS.values()
+            for cell in cells
+            if (found := results.find(system.name, cell))
+        ]
+        if lines:
+            title = f"**{TITLES[workload].capitalize()}, {_count(keys)} keys**\n\n"
+            parts.append(title + _HEAD + "\n".join(lines))
+    if notes:
+        numbered = (_wrapped(f"{number}. {note}") for number, note in enumerate(notes, 1))
+        parts.append("\n".join(numbered))
+    return "\n\n".join(parts) + "\n"
+
+
+_HEAD = (
+    "| system | mode | events | per CPU-second | Tidegate is | error | memory |\n"
+    "|---|---|---:|---:|---:|---:|---:|\n"
+)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, subsequent_indent="   " if text[0].isdigit() else "")
 
 
 def _line(results: Results, cell: Cell, system: System, found: Result, notes: list[str]) -> str:
-    head = f"| {TITLES[cell.workload]}, {_count(cell.keys)} keys | {system.title} | {cell.mode} |"
+    head = f"| {system.title} | {cell.mode} |"
     if found.failed:
         note = f"{system.title}: {found.failed}"
         if note not in notes:
             notes.append(note)
-        return f"{head} | - [{notes.index(note) + 1}] | | | |"
-    ratio = results.ratio(system.name, cell)
-    times = "" if system.name == "tidegate" or ratio is None else f"{_times(ratio)} as fast"
+        return f"{head} | - ({notes.index(note) + 1}) | | | |"
     return (
-        f"{head} {found.events:,} | {found.rate:,.0f} | {times} | {_share(found.error)} | "
-        f"{found.rss_mb:,.0f} MB |"
+        f"{head} {found.events:,} | {found.rate:,.0f} | {_beside(results, system, cell)} | "
+        f"{_share(found.error)} | {found.rss_mb:,.0f} MB |"
     )
+
+
+def _beside(results: Results, system: System, cell: Cell) -> str:
+    ratio = results.ratio(system.name, cell)
+    return "" if system.name == "tidegate" or ratio is None else f"{_times(ratio)} as fast"
 
 
 def short_table(results: Results) -> str:
     """Sessions of 20,000 users, durable: what README shows."""
     cell = CELLS[0]
     lines = [
-        "Sessions of 20,000 users, Kafka to Kafka, every system as durable as it can be; events",
-        f"per CPU-second, start-up taken off, on {results.machine}.",
+        _wrapped(
+            "Sessions of 20,000 users, Kafka to Kafka, every system as durable as it can be: "
+            f"events per CPU-second, start-up taken off, on {results.machine}."
+        ),
         "",
         "| system | per CPU-second | Tidegate is | sessions missing, wrong or repeated |",
         "|---|---:|---:|---:|",
@@ -192,12 +212,10 @@ def short_table(results: Results) -> str:
     for system in SYSTEMS.values():
         if not (found := results.find(system.name, cell)):
             continue
-        ratio = results.ratio(system.name, cell)
-        times = "" if system.name == "tidegate" or ratio is None else f"{_times(ratio)} as fast"
         said = (
-            f"- ({found.failed}) | | |"
+            f"- ({textwrap.shorten(found.failed, 50)}) | | |"
             if found.failed
-            else f"{found.rate:,.0f} | {times} | {_share(found.error)} |"
+            else f"{found.rate:,.0f} | {_beside(results, system, cell)} | {_share(found.error)} |"
         )
         lines.append(f"| {system.title} | {said}")
     return "\n".join(lines) + "\n"
@@ -212,8 +230,8 @@ def _share(error: float) -> str:
 
 
 def _days(results: Results) -> str:
-    days = sorted({run.at[:10] for run in results.runs if run.at})
-    return f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}, " if days else ""
+    days = sorted({run.at[:10] for run in results.runs if run.at}) or ["no run yet"]
+    return " to ".join(dict.fromkeys([days[0], days[-1]]))
 
 
 def comparison(one: Results, other: Results) -> tuple[str, bool]:
