@@ -2,6 +2,7 @@
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 ARGS ?=
+PEERS := $(patsubst %/requirements.in,%,$(wildcard benchmarks/peers/*/requirements.in))
 COMPILE := --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
@@ -24,13 +25,14 @@ faults: .venv/dev.ready ## every fault, seeded: make faults ARGS='--seed 7 --kil
 	$(BIN)/python -m pytest -m 'faults or survives' $(ARGS)
 images: .venv/dev.ready ## the tests of the image and the compose file (needs Docker; or see .ci/containers)
 	$(BIN)/python -m pytest -m images tests/containers $(ARGS)
-bench: .venv/dev.ready ## the figures README claims
+bench: .venv/dev.ready ## the figures README claims (ARGS='--only peers': beside other systems)
 	$(BIN)/python -m benchmarks $(ARGS)
 lock: .venv/dev.ready ## refresh locks/ from pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) -o locks/build.txt locks/build.in
 	$(BIN)/uv pip compile $(COMPILE) -o locks/compose.txt locks/compose.in
 	$(BIN)/uv pip compile $(COMPILE) -o locks/runtime.txt pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) --group dev -o locks/dev.txt pyproject.toml
+	for peer in $(PEERS); do $(BIN)/uv pip compile $(COMPILE) -o $$peer/requirements.txt $$peer/requirements.in; done
 clean: ## remove the environment and local data
 	rm -rf .venv .tidegate .cache build *.egg-info
 

@@ -31,6 +31,7 @@ from benchmarks.peers.systems import OUTPUT, Place, System
 from benchmarks.peers.workloads import CLOSER, WORKLOADS, Answer, Record, Stream, make_stream
 from dataflows.flows.opening import open_shop
 from dataflows.runtime.config import load_config
+from services.broker.jars import NoBroker
 
 PIECE = 10_000
 POLL_S = 0.05
@@ -222,7 +223,7 @@ def run(system: System, workload: str, mode: str, keys: int, events: int, warm_u
         with _place(system, workload) as place:
             measure = _measure_ending if system.ends else _measure_running
             measure(system, workload, mode, place, stream, result)
-    except (NoPeer, Stuck) as error:
+    except (NoPeer, NoBroker, Stuck) as error:
         result.failed = " ".join(str(error).split())
     return result
 

@@ -36,10 +36,12 @@ class System:
 
     Args:
         command: (place, workload, mode) -> the command line and additions to the environment.
+        understood: by workload, what the right answer is as far as its output says it.
         readers: by workload, what makes a reader: it finds in a published record the rows it says.
         targets: by workload, the topic that it publishes to, where it is not OUTPUT.
         events: by workload, how many events its measured load has at 20,000 keys, so that a run
-            takes seconds; it cannot do those that are missing, for the reason in `cannot`.
+            takes seconds.
+        cannot: by workload, why it does not take part.
         corrects: the workloads in which it publishes a key again when it knows better.
         ends: reads its input to the end and ends itself, so its start-up is measured apart.
         modes: durable, light or both.
@@ -198,11 +200,6 @@ def _python_peer(name: str) -> Callable[[Place, str, str], tuple[list[str], dict
     return command
 
 
-def _faust(place: Place, workload: str, mode: str) -> tuple[list[str], dict[str, str]]:
-    command, environment = _python_peer("faust")(place, workload, mode)
-    return command, {**environment, "FAUST_LOOP": "asyncio"}
-
-
 def _kafka_streams(place: Place, workload: str, mode: str) -> tuple[list[str], dict[str, str]]:
     java = ["java", "-Xmx2g", "-cp", java_environment("kafka_streams")]
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
@@ -273,7 +270,7 @@ SYSTEMS: Mapping[str, System] = {
         System(
             name="faust",
             title="Faust",
-            command=_faust,
+            command=_python_peer("faust"),
             readers=_READERS,
             events=_all(30_000),
             corrects=frozenset(_READERS),
