@@ -39,6 +39,7 @@ CLOSER_EVERY_S = 1.0
 QUIET_S = 20.0  # nothing more comes after so long without a row
 START_S = 90.0
 SETTLE_S = 1.0
+LEFT_S = 3.0
 WAIT_S = 600.0
 _CLOSER = f"u-{CLOSER:07d}"
 
@@ -321,11 +322,20 @@ def _measure_ending(
     right = _understood(system, workload, stream.load_answer)
     judged = Judged(right, workload in system.corrects, frozenset(stream.warm_up_answer))
     try:
-        while ear.listen(judged) or not judged.said:
-            pass
+        _hear_all(ear, judged)
     finally:
         ear.close()
+    if not judged.said:
+        raise Stuck("it published nothing")
     result.error = judged.error
+
+
+def _hear_all(ear: Ear, judged: Judged) -> None:
+    """Listens until nothing is left of what was published before."""
+    heard = time.monotonic()
+    while time.monotonic() - heard < LEFT_S:
+        if ear.listen(judged):
+            heard = time.monotonic()
 
 
 def _run_to_end(system: System, workload: str, mode: str, place: Place, name: str) -> Usage:
