@@ -176,7 +176,9 @@ _HEAD = (
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 100, subsequent_indent="   " if text[0].isdigit() else "")
+    return textwrap.fill(
+        text, 100, break_on_hyphens=False, subsequent_indent="   " if text[0].isdigit() else ""
+    )
 
 
 def _line(results: Results, cell: Cell, system: System, found: Result, notes: list[str]) -> str:

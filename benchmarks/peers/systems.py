@@ -272,7 +272,7 @@ SYSTEMS: Mapping[str, System] = {
             title="Faust",
             command=_python_peer("faust"),
             readers=_READERS,
-            events=_all(30_000),
+            events=_all(12_000),
             corrects=frozenset(_READERS),
             sees_uncommitted=True,
         ),
