@@ -31,6 +31,7 @@ from benchmarks.peers.systems import OUTPUT, Place, System
 from benchmarks.peers.workloads import CLOSER, WORKLOADS, Answer, Record, Stream, make_stream
 from dataflows.flows.opening import open_shop
 from dataflows.runtime.config import load_config
+from services.broker.broker import end_with_parent
 from services.broker.jars import NoBroker
 
 PIECE = 10_000
@@ -90,6 +91,7 @@ class Group:
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
 
     def usage(self) -> Usage:

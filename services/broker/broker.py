@@ -163,7 +163,7 @@ class _Node:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the process that started it
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def await_started(self) -> None:
@@ -225,8 +225,8 @@ def free_ports(count: int) -> Sequence[int]:
     return ports
 
 
-def _end_with_parent() -> None:
-    """A process that is killed leaves no broker behind (Linux; elsewhere it does)."""
+def end_with_parent() -> None:
+    """In a child: whoever kills its parent ends it, too (Linux; elsewhere it lives on)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None and os.getppid() != 1:
         prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
