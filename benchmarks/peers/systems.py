@@ -281,7 +281,7 @@ SYSTEMS: Mapping[str, System] = {
             title="stock Bytewax",
             command=_python_peer("stock_bytewax"),
             readers=_READERS,
-            events=_all(100_000),
+            events={**_all(100_000), "sessions": 30_000, "tumbling": 30_000},
             ends=True,
         ),
     )
