@@ -124,7 +124,6 @@ def run_suite(
         events: of each measured load, instead of what is set for the system.
     """
     results = read_results(file)
-    results.machine = this_machine()
     for system, cell in runs:
         many = 2 if cell.keys >= MANY_KEYS else 1
         load = events or int(system.events.get(cell.workload, 0) * scale) * many
@@ -134,6 +133,8 @@ def run_suite(
         result.keys, result.at = cell.keys, datetime.now(UTC).isoformat(timespec="seconds")
         said = result.failed or f"{result.rate:,.0f} events/CPU-s, error {result.error:.2%}"
         print(f"  {said}", file=sys.stderr, flush=True)
+        results = read_results(file)  # another suite may have added to it meanwhile
+        results.machine = this_machine()
         results.replace(result)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
