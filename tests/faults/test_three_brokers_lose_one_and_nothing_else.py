@@ -80,11 +80,11 @@ def went_on(shop: Ground, offset: int) -> bool:
 def kill_leaders_mid_transaction(shop: Ground, cluster: Cluster, rounds: int) -> int:
     """Each time: a worker halts with a transaction open, the leader of what it wrote to dies, the
     worker goes on: to the end of what it was doing, or to its own."""
-    shop.feed(2_000 * rounds)
-    ingest = shop.run("ingest")
-    shop.drain("ingest")
-    assert ingest.stop() == 0, ingest.stderr
     for _ in range(rounds):
+        shop.feed(2_000)
+        ingest = shop.run("ingest")
+        shop.drain("ingest")
+        assert ingest.stop() == 0, ingest.stderr
         worker = shop.run_struck(
             f"mid transaction:{shop.dice.randint(2, 6)}",
             "sessionize",
