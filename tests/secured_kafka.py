@@ -85,6 +85,7 @@ class SecuredKafka:
             "listener.name.oauth.sasl.oauthbearer.jwks.endpoint.url": f"{self.tokens.url}/keys",
             "listener.name.oauth.sasl.oauthbearer.expected.audience": "kafka",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "broker.session.timeout.ms": "6000",  # so long a killed one waits to be let in again
             "super.users": f"User:ANONYMOUS;User:CN={USER}",
             "allow.everyone.if.no.acl.found": "false",
         }
