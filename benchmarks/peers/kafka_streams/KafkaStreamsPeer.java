@@ -40,8 +40,8 @@ public final class KafkaStreamsPeer {
     private static final Duration WINDOW = Duration.ofMinutes(10);
     private static final Duration WAIT = Duration.ofMinutes(30);
     // A window is emitted once a second of the wall at most; by default its store forgets it as soon
-    // as it may be emitted, and a backlog passes an hour of event time within that second.
-    private static final Duration KEPT = Duration.ofDays(1);
+    // as it may be emitted, and a backlog passes hours of event time within that second.
+    private static final Duration KEPT = Duration.ofDays(30);
     private static final int FLAGGED_FROM = 4;
     private static final ObjectMapper JSON = new ObjectMapper();
 
