@@ -225,7 +225,7 @@ def short_table(results: Results) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:,.0f} x" if ratio >= 10 else f"{ratio:.1f} x"
+    return f"{ratio:,.{0 if ratio >= 10 else 1 if ratio >= 2 else 2}f} x"
 
 
 def _share(error: float) -> str:

@@ -47,7 +47,7 @@ def test_the_table_shows_ratio_and_error() -> None:
 
 def test_who_is_faster_than_tidegate_is_shown_so() -> None:
     table = full_table(results(result("tidegate", 100_000), result("flink_sql", 200_000)))
-    assert "0.5 x as fast" in table
+    assert "0.50 x as fast" in table
 
 
 def test_a_peer_that_cannot_be_had_is_a_row_with_the_reason() -> None:
