@@ -12,6 +12,7 @@ from places import Running
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MB = 1 << 20
+STARTED_S = 30.0
 
 
 def resident_mb(pid: int) -> float:
@@ -35,8 +36,14 @@ def worker_name(pid: int) -> str:
     return words[words.index(b"--name") + 1].decode() if b"--name" in words else "?"
 
 
+def age_s(pid: int) -> float:
+    started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    since_boot_s = float(Path("/proc/uptime").read_text().split()[0])
+    return since_boot_s - int(started) / os.sysconf("SC_CLK_TCK")
+
+
 class Samples:
-    """Figures over time, by name; each worker process by itself, so that a restart shows."""
+    """Figures over time, by name, of processes that have had time to start everything."""
 
     def __init__(self) -> None:
         self.taken: dict[str, list[float]] = defaultdict(list)
@@ -44,6 +51,8 @@ class Samples:
     def take(self, service: Running, state: Path) -> None:
         with suppress(OSError, ProcessLookupError):  # killed while we look
             for pid in [service.process.pid, *service.children()]:
+                if age_s(pid) < STARTED_S:
+                    continue
                 name = worker_name(pid) if pid != service.process.pid else "supervisor"
                 self.taken[f"{name} MB"].append(resident_mb(pid))
                 self.taken[f"{name} descriptors"].append(descriptors(pid))
