@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from confluent_kafka import Producer
 
 from benchmarks.measured import Measured
 from benchmarks.payments import encoded_payments, make_payments
+from benchmarks.peers.workloads import Record
 from benchmarks.visits import encoded, make_visits, steady_span_s
 from dataflows.connectors.log import Log
 from dataflows.flows.opening import open_shop
@@ -61,17 +62,11 @@ class Meter:
         )
 
 
-class Load:
-    """Events on their way into one partition, in the order of their making.
+class Feed:
+    """Commits records to the one partition of a topic; each commit is readable as a whole."""
 
-    Args:
-        servers: host:port of the broker.
-        blocks: keys and values of all events, by the block.
-    """
-
-    def __init__(self, servers: str, topic: str, blocks: Iterable[Block]):
+    def __init__(self, servers: str, topic: str):
         self._topic = topic
-        made = list(blocks)
         self._producer = Producer(
             {
                 "bootstrap.servers": servers,
@@ -83,18 +78,12 @@ class Load:
             }
         )
         self._producer.init_transactions(60)
-        self._messages = (
-            {"key": key, "value": value}
-            for keys, values in made
-            for key, value in zip(keys, values, strict=True)
-        )
 
-    def commit(self, events: int) -> None:
-        """Appends the next events; a reader of committed records sees all of them at once."""
+    def commit(self, records: Sequence[Record]) -> None:
         self._producer.begin_transaction()
-        for left in range(events, 0, -PIECE):
-            piece = [next(self._messages) for _ in range(min(left, PIECE))]
-            while self._producer.produce_batch(self._topic, piece, partition=0) < len(piece):
+        for first in range(0, len(records), PIECE):
+            piece = [{"key": k, "value": v} for k, v in records[first : first + PIECE]]
+            if self._producer.produce_batch(self._topic, piece, partition=0) < len(piece):
                 raise RuntimeError("the producer's queue is full")
             while len(self._producer) > PIECE:
                 self._producer.poll(0.01)
@@ -117,11 +106,12 @@ def throughput(hops: Mapping[str, str], blocks: Iterable[Block], events: int) ->
     with broker() as kafka, tempfile.TemporaryDirectory() as directory:
         overrides = {"data_dir": directory, "bus": kafka.url, "partitions": ONE_EACH}
         log = open_shop(load_config(None, {}, overrides)).log
-        load = Load(kafka.url.removeprefix("kafka://"), next(iter(hops.values())), blocks)
-        load.commit(WARM_UP_EVENTS)
+        feed = Feed(kafka.url.removeprefix("kafka://"), next(iter(hops.values())))
+        records = [record for keys, values in blocks for record in zip(keys, values, strict=True)]
+        feed.commit(records[:WARM_UP_EVENTS])
         with worker(hops, overrides) as process:
             _await_drained(log, hops, process)
-            load.commit(events)
+            feed.commit(records[WARM_UP_EVENTS:])
             meter = Meter(process.pid)
             _await_drained(log, hops, process)
             return meter.stop(events)

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks.kafka_cases import broker
+from benchmarks.kafka_cases import Feed, broker
 from benchmarks.peers.answers import Judged
 from benchmarks.peers.environments import NoPeer
 from benchmarks.peers.systems import OUTPUT, Place, System
@@ -34,7 +34,6 @@ from dataflows.runtime.config import load_config
 from services.broker.broker import end_with_parent
 from services.broker.jars import NoBroker
 
-PIECE = 10_000
 POLL_S = 0.05
 CLOSER_EVERY_S = 1.0
 QUIET_S = 20.0  # nothing more comes after so long without a row
@@ -151,34 +150,6 @@ class Group:
 def _peak_kb(status: str) -> int:
     after = status.partition("VmHWM:")[2].split()
     return int(after[0]) if after else 0
-
-
-class Feed:
-    """Commits records to the one partition of a topic; each commit is readable as a whole."""
-
-    def __init__(self, servers: str, topic: str):
-        self._topic = topic
-        self._producer = Producer(
-            {
-                "bootstrap.servers": servers,
-                "transactional.id": "benchmark",
-                "transaction.timeout.ms": 600_000,
-                "linger.ms": 20,
-                "compression.type": "lz4",
-                "queue.buffering.max.messages": 1_000_000,
-            }
-        )
-        self._producer.init_transactions(60)
-
-    def commit(self, records: Sequence[Record]) -> None:
-        self._producer.begin_transaction()
-        for first in range(0, len(records), PIECE):
-            piece = [{"key": k, "value": v} for k, v in records[first : first + PIECE]]
-            if self._producer.produce_batch(self._topic, piece, partition=0) < len(piece):
-                raise RuntimeError("the producer's queue is full")
-            while len(self._producer) > PIECE:
-                self._producer.poll(0.01)
-        self._producer.commit_transaction(60)
 
 
 class Ear:
