@@ -109,8 +109,36 @@ class CustomerHop(EntityHop):
         )
 
     def _requests(self, payments: Accepted[Payment], cents: NDArray[np.int64]) -> list[Request]:
-        users, cards, devices, countries = payments.columns(
-            "user_id", "payment.card_id", "device.device_id", "shipping_country"
+        (
+            times,
+            names,
+            users,
+            currencies,
+            statuses,
+            items,
+            methods,
+            cards,
+            card_countries,
+            countries,
+            home_countries,
+            segments,
+            devices,
+            arrivals,
+        ) = payments.columns(
+            "event_timestamp",
+            "transaction_id",
+            "user_id",
+            "currency",
+            "status",
+            "items",
+            "payment.method",
+            "payment.card_id",
+            "payment.card_country",
+            "shipping_country",
+            "customer.address.country",
+            "customer.segment",
+            "device.device_id",
+            "arrived_at",
         )
         fields = {
             "user_id": users,
@@ -120,20 +148,6 @@ class CustomerHop(EntityHop):
         }
         columns = self.features(payments, fields, cents)
         features = map(CustomerFeatures, *(column.for_json() for column in columns.values()))
-        times, names, currencies, statuses, items, *known = payments.columns(
-            "event_timestamp",
-            "transaction_id",
-            "currency",
-            "status",
-            "items",
-            "payment.method",
-            "payment.card_country",
-            "shipping_country",
-            "customer.address.country",
-            "customer.segment",
-            "device.device_id",
-            "arrived_at",
-        )
         columns_of_request = (
             canonical_timestamps(times, payments.times_us),
             names,
@@ -142,7 +156,13 @@ class CustomerHop(EntityHop):
             currencies,
             statuses,
             [None if lines is None else len(lines) for lines in items],
-            *known,
+            methods,
+            card_countries,
+            countries,
+            home_countries,
+            segments,
+            devices,
+            arrivals,
             features,
         )
         return list(map(Request, *columns_of_request))
