@@ -166,11 +166,17 @@ class KafkaLog:
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         self._require(topic, partition)
         at = TopicPartition(topic, partition)
-        low, high = self._cluster.ask(
-            f"offsets of {topic} partition {partition}",
-            lambda: self._asking.get_watermark_offsets(at, timeout=CALL_S),
-        )
-        return low, high
+
+        def ask() -> tuple[int, int]:
+            try:
+                low, high = self._asking.get_watermark_offsets(at, timeout=CALL_S)
+            except KafkaException:
+                # The client goes on asking whom it knew to lead, dead or not, until it is told.
+                self._asking.list_topics(topic, timeout=CALL_S)
+                raise
+            return low, high
+
+        return self._cluster.ask(f"offsets of {topic} partition {partition}", ask)
 
     def _require(self, topic: str, partition: int) -> int:
         """The topic's partition count, if it has this partition."""

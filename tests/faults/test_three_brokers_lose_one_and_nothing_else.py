@@ -24,7 +24,9 @@ from footprint import worker_name
 from ground import PATIENCE_S, Ground
 from places import Running, wait_until
 
+from dataflows.connectors.kafka import KafkaLog
 from dataflows.connectors.log import LogUnreachable
+from dataflows.connectors.records import published
 from dataflows.runtime.exits import Exit
 from services.broker.broker import Cluster
 
@@ -114,6 +116,28 @@ def kill_leaders_mid_transaction(shop: Ground, cluster: Cluster, rounds: int) ->
 def test_a_leader_killed_mid_transaction(shop: Ground, cluster: Cluster, figures: Figures) -> None:
     kills = kill_leaders_mid_transaction(shop, cluster, rounds=1)
     figures.add(leaders_killed=kills, **shop.settle().exact())
+
+
+@pytest.mark.faults
+@pytest.mark.survives(31)
+def test_who_asked_a_leader_before_asks_its_successor(cluster: Cluster, tmp_path: Path) -> None:
+    """Its client keeps in mind who led each partition."""
+    log = KafkaLog(cluster.url)
+    log.create_topics({"events": 12})
+    log.append([published("events", [b"k"], [b"v"], partition=p) for p in range(12)])
+    for node in (1, 2, 3):
+        assert {log.offsets("events", p) for p in range(12)} == {(0, 1)}
+        cluster.nodes[node - 1].kill()
+        wait_until(lambda n=node: all_led(cluster, "events", n), "other leaders", 0.2, PATIENCE_S)
+        assert {log.offsets("events", p) for p in range(12)} == {(0, 1)}
+        bring_back(cluster, node)
+        elect_preferred_leaders(cluster)
+    log.close()
+
+
+def all_led(cluster: Cluster, topic: str, dead: int) -> bool:
+    parts = asking(cluster).list_topics(topic, timeout=60).topics[topic].partitions.values()
+    return all(part.leader not in (-1, dead) for part in parts)
 
 
 @pytest.mark.faults
