@@ -150,9 +150,11 @@ class KafkaWriter:
             produce_all(producer, records)
         if self._reads is not None:
             read_to = TopicPartition(self._reads.topic, self._reads.partition, marker.next_offset)
+            # The outputs are on their way at the same time: two requests here, one there.
             _until_done(
                 lambda: _answered(
-                    lambda: producer.send_offsets_to_transaction([read_to], self._group, CALL_S)
+                    lambda: producer.send_offsets_to_transaction([read_to], self._group, CALL_S),
+                    meanwhile=lambda: producer.flush(CALL_S),
                 )
             )
         _until_done(lambda: producer.commit_transaction(CALL_S))
@@ -207,8 +209,8 @@ def _until_done(call: Callable[[], object]) -> None:
             time.sleep(PAUSE_S)
 
 
-def _answered(call: Callable[[], object]) -> None:
-    """The call, given up when it does not come back.
+def _answered(call: Callable[[], object], meanwhile: Callable[[], object] = lambda: None) -> None:
+    """The call beside another, given up when it does not come back.
 
     Where a connection breaks while offsets are on their way, librdkafka may wait for ever, whatever
     timeout it was given (confluentinc/librdkafka#5456). Then the slot must fail: a restart is soon
@@ -225,6 +227,7 @@ def _answered(call: Callable[[], object]) -> None:
             answers.put(None)
 
     threading.Thread(target=ask, daemon=True).start()
+    meanwhile()
     try:
         error = answers.get(timeout=UNANSWERED_S)
     except Empty:
