@@ -30,6 +30,7 @@ from services.broker.broker import Broker
 TICK_S = 0.01
 ALERTS_S = 20
 WARM_UP_S = 90.0  # at most: imports, compilation, the first alerts
+SETTLE_S = 45.0  # a young broker compiles its code, for which it takes a core
 CAUGHT_UP_S = 0.5
 PATIENCE_S = 10.0
 
@@ -149,7 +150,7 @@ def pay_and_watch(
                 seen.setdefault(name, time.time())
                 caught_up = seen[name] - traffic.sent.get(name, 0.0) < CAUGHT_UP_S
                 if caught_up and end == counted_from:
-                    counted_from, end = now + 2, now + 2 + seconds
+                    counted_from, end = now + SETTLE_S, now + SETTLE_S + seconds
         if now >= end and traffic.sent.keys() <= seen.keys():
             break
     return counted_from, seen

@@ -18,6 +18,7 @@ from dataflows.runtime.recovery import was_reset
 from dataflows.runtime.slot import VERSION_KEY, Refused, Slot
 
 RESTED_S = 1.0  # how long without records before a slot polls less often
+SOON_S = 0.001  # records come in bursts: not long after some, more are looked for this soon
 # Bytewax asks the wall clock whether a source is to be called again: one that goes back by five
 # minutes would halt a slot for so long. So it is always to be called, and waits by itself.
 ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
@@ -149,10 +150,10 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
 
     def _pause_s(self) -> float:
         slots = self._slot.config.slots
-        idle = time.monotonic() - self._last_records
+        idle, busy = time.monotonic() - self._last_records, slots.poll_busy.seconds
         if idle <= RESTED_S:
-            return slots.poll_busy.seconds
-        return min(slots.poll_busy.seconds * idle / RESTED_S, slots.poll_idle.seconds)
+            return min(max(idle / 4, SOON_S), busy)
+        return min(busy * idle / RESTED_S, slots.poll_idle.seconds)
 
     def next_awake(self) -> datetime:
         return ALWAYS_DUE
