@@ -134,7 +134,7 @@ def await_reference(shop: Shop, slot: Slot, contract: Contract) -> None:
     if contract.reference or slot.stop_at_end:
         return
     give_up = time.monotonic() + shop.config.slots.reference_wait.seconds
-    while (behind := _behind(shop)) and not slot.stop.wait(0.05):
+    while (behind := reference_behind(shop)) and not slot.stop.wait(0.05):
         if time.monotonic() > give_up:
             logger.warning(
                 "slot %s starts although %s is not yet taken in", slot.name, ", ".join(behind)
@@ -142,7 +142,7 @@ def await_reference(shop: Shop, slot: Slot, contract: Contract) -> None:
             return
 
 
-def _behind(shop: Shop) -> list[str]:
+def reference_behind(shop: Shop) -> list[str]:
     """Reference partitions that ingest has not finished."""
     markers = shop.log.markers()
     behind = []

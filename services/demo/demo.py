@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ import msgspec
 
 from dataflows.errors import TidegateError
 from dataflows.flows.opening import open_shop
+from dataflows.flows.reference import reference_behind
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import Config
 from dataflows.runtime.recovery import Lease
@@ -25,11 +26,13 @@ from services.report.page import write_page
 from services.simulator.driver import publish_chunks
 from services.simulator.settings import SimulationSettings
 from services.simulator.simulate import Simulation, simulate
+from services.simulator.stream import Chunk
 from services.simulator.truth import write_truth
 from services.status.slots import SlotStatus, flow_totals, slot_statuses
 from services.supervisor.service import LEASE_WAIT
 
 SAMPLE_EVERY_S = 0.5
+REFERENCE_EVERY_S = 0.05
 DRAINED_SAMPLES = 3  # in a row without lag: outputs of one flow are inputs of the next
 DRAIN_TIMEOUT_S = 120.0
 MARKER_FILE = "made-by-tidegate-demo"
@@ -136,7 +139,11 @@ def _publish(
     with ThreadPoolExecutor(1, "publish") as pool:
         publishing = pool.submit(
             publish_chunks,
-            *(shop.log, simulation.chunks(), settings.rate, enough, progress.published),
+            shop.log,
+            _in_turn(shop, simulation, enough),
+            settings.rate,
+            enough,
+            progress.published,
         )
         try:
             while not publishing.done():
@@ -144,6 +151,15 @@ def _publish(
         finally:
             enough.set()
         publishing.result()
+
+
+def _in_turn(shop: Shop, simulation: Simulation, enough: threading.Event) -> Iterator[Chunk]:
+    """Each chunk as soon as ingest knows the products and customers of those before: nobody pays
+    within a second of signing up."""
+    for chunk in simulation.chunks():
+        while reference_behind(shop) and not enough.wait(REFERENCE_EVERY_S):
+            pass
+        yield chunk
 
 
 def _figures(

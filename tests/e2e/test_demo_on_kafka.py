@@ -25,7 +25,7 @@ TABLES = {
     "reprocess_requests": LINEAGE,
 }
 OF_A_PAYMENT = ("scores", "alerts")
-MAY_DIFFER = 0.2  # share of payments
+MAY_DIFFER = 0.05  # share of payments
 CUSTOMERS = "SELECT transaction_id, to_json(customer)::VARCHAR FROM transactions"
 SMALL = ("--days", "3", "--events", "12000")
 
