@@ -17,10 +17,10 @@ test: .venv/dev.ready ## all tests, in parallel
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 unit: .venv/dev.ready ## the fast, pure tests
 	$(BIN)/python -m pytest tests/unit $(ARGS)
-lint: .venv/dev.ready ## style, imports between layers, contracts against their history
+lint: .venv/dev.ready .venv/tools.ready ## style, imports between layers, contracts against their history
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/tidegate contracts check
-types: .venv/dev.ready ## the type checker on the whole tree
-	$(BIN)/mypy
+types: .venv/dev.ready .venv/tools.ready ## the type checker on the whole tree
+	.venv/tools/bin/mypy --python-executable $(BIN)/python
 faults: .venv/dev.ready ## every fault, seeded: make faults ARGS='--seed 7 --kills 200 --outage 10m --soak 24h'
 	$(BIN)/python -m pytest -m 'faults or survives' $(ARGS)
 images: .venv/dev.ready ## the tests of the image and the compose file (needs Docker; or see .ci/containers)
@@ -30,6 +30,7 @@ bench: .venv/dev.ready ## the figures README claims (ARGS='--only peers': beside
 lock: .venv/dev.ready ## refresh locks/ from pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) -o locks/build.txt locks/build.in
 	$(BIN)/uv pip compile $(COMPILE) -o locks/compose.txt locks/compose.in
+	$(BIN)/uv pip compile $(COMPILE) -o locks/tools.txt locks/tools.in
 	$(BIN)/uv pip compile $(COMPILE) -o locks/runtime.txt pyproject.toml
 	$(BIN)/uv pip compile $(COMPILE) --group dev -o locks/dev.txt pyproject.toml
 	for peer in $(PEERS); do $(BIN)/uv pip compile $(COMPILE) -o $$peer/requirements.txt $$peer/requirements.in; done
@@ -48,4 +49,9 @@ clean: ## remove the environment and local data
 	@touch $@
 .venv/dev.ready: .venv/runtime.ready locks/dev.txt
 	$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r locks/dev.txt
+	@touch $@
+# dbt and mypy need different versions of the same package, so mypy has an environment of its own.
+.venv/tools.ready: .venv/bin/uv locks/tools.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/tools
+	$(BIN)/uv pip install --quiet --system-certs --python .venv/tools/bin/python --require-hashes -r locks/tools.txt
 	@touch $@
