@@ -116,6 +116,7 @@ class Config(Section, frozen=True):
     data_dir: str = ".tidegate"
     schemas: str = str(HOUSE / "schemas")
     rules: str = str(HOUSE / "rules")
+    warehouse_sql: str = str(HOUSE / "warehouse_sql")
     partitions: dict[str, Positive] = {}
     kafka: dict[str, str] = {}
     event_time: EventTime = EventTime()

@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from dataflows.errors import TidegateError
 from dataflows.runtime.exits import Exit
-from services.cli import context, contracts, data, demo, inspection, replay, running, state, topics
+from services.cli import context, contracts, data, demo, inspection, replay, running, state, topics, warehouse
 
 app = typer.Typer(
     name="tidegate",
@@ -33,6 +33,7 @@ for module in (running, data, inspection, replay, demo):
 app.add_typer(topics.app, name="topics")
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(state.app, name="state")
+app.add_typer(warehouse.app, name="warehouse")
 
 
 @app.callback()

@@ -98,7 +98,7 @@ def settings() -> Iterator[tuple[str, str, object]]:
         elif field.name in ("partitions", "kafka"):  # tables of their own, empty by default
             continue
         else:
-            own = field.name in ("schemas", "rules")  # by default those that come with Tidegate
+            own = field.name in ("schemas", "rules", "warehouse_sql")  # by default those that come with Tidegate
             yield "", field.name, None if own else field.default
 
 

@@ -1,0 +1,285 @@
+"""Builds the warehouse: beside the last good one, and in its place once every test holds.
+
+    hold the lake -> say which dates -> dbt build -> record -> put in place
+
+Whatever goes wrong before the last step leaves the last good warehouse as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import duckdb
+import msgspec
+
+from dataflows.contracts import load_contracts
+from dataflows.flows.pseudonyms import load_key
+from dataflows.runtime.config import Config
+from dataflows.runtime.durations import Duration
+from dataflows.runtime.recovery import Lease
+from services.warehouse.bronze import SCHEMA, BronzeTable, bronze_tables, create_bronze
+from services.warehouse.changes import Cell, Holdings, changed_cells, dates_to_build, holdings
+from services.warehouse.database import open_database
+from services.warehouse.dbt import Dbt, Tell
+from services.warehouse.dbt_process import Node
+from services.warehouse.errors import ChecksFailed, WarehouseError
+from services.warehouse.held_lake import hold_lake
+from services.warehouse.ledger import Ledger, fingerprint, made_with
+from services.warehouse.place import Place
+
+Kind = Literal["full", "changed dates", "reprocessed", "unchanged"]
+
+_NODES = ("build", "--exclude-resource-type", "unit_test")
+
+
+class Report(msgspec.Struct):
+    """What a build has done. `dates` are those made anew; `rows` those of each gold table."""
+
+    kind: Kind
+    lake: str
+    file: str
+    dates: list[date]
+    seconds: float
+    models: int = 0
+    tests: int = 0
+    warnings: list[Node] = []
+    rows: dict[str, int] = {}
+
+
+class Asked(NamedTuple):
+    """Dates to be made anew, of one source or of all; both ends included."""
+
+    first: date
+    last: date
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class _Workshop:
+    """A build under way: nobody else builds, and the lake is held still."""
+
+    config: Config
+    place: Place
+    tables: dict[str, BronzeTable]
+    held: Holdings
+    fingerprint: str
+    last_made_with: str | None
+    started: float = field(default_factory=time.monotonic)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @contextmanager
+    def database(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The scratch file; dbt cannot have it at the same time."""
+        with open_database(self.place.scratch) as opened:
+            yield opened
+
+    @property
+    def all_dates(self) -> set[date]:
+        return {day for _, day in self.held}
+
+
+def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None) -> Report:
+    """Brings the warehouse up to what the lake holds now: the dates that changed, or all of them.
+
+    All of them at first, where `full` says so, and where models or contracts have changed.
+
+    Raises:
+        LeaseHeld: another build is under way.
+        ChecksFailed: a test fails.
+        WarehouseError: there is no lake, a file of it is broken, or a model fails.
+    """
+    with _workshop(config) as shop:
+        if full or shop.last_made_with != shop.fingerprint:
+            return _build_all(shop, tell)
+        _copy_last_good(shop)
+        with shop.database() as database:
+            create_bronze(database, shop.tables, shop.place.lake)
+            changed = changed_cells(Ledger(database).holdings, shop.held)
+            if not changed:
+                return _report(shop, "unchanged", [], [], _gold_rows(database))
+            dates = dates_to_build(database, shop.tables, changed, shop.all_dates)
+        return _build_dates(shop, "changed dates", dates, shop.held, tell)
+
+
+def reprocess(
+    config: Config, asked: Asked | None = None, *, tell: Tell = lambda name: None
+) -> Report:
+    """Makes the asked dates anew; with None those that the late flow has asked for since.
+
+    Raises:
+        LeaseHeld: another build is under way.
+        ChecksFailed: a test fails.
+        WarehouseError: as `build`; or there is no warehouse yet, or no such source.
+    """
+    with _workshop(config) as shop:
+        if shop.last_made_with != shop.fingerprint:
+            raise WarehouseError(
+                f"{shop.place.file}: no warehouse of these models yet; `tidegate warehouse build` "
+                "makes it"
+            )
+        if asked is not None and asked.source is not None and asked.source not in shop.tables:
+            raise WarehouseError(
+                f"{asked.source!r} is no table of the lake; there are {', '.join(shop.tables)}"
+            )
+        _copy_last_good(shop)
+        with shop.database() as database:
+            create_bronze(database, shop.tables, shop.place.lake)
+            before = Ledger(database).holdings
+            cells = _asked_cells(database, shop) if asked is None else _cells(shop, asked)
+            if not cells:
+                return _report(shop, "unchanged", [], [], _gold_rows(database))
+            dates = dates_to_build(database, shop.tables, cells, shop.all_dates)
+        done = {cell: slots for cell, slots in shop.held.items() if cell[1] in dates}
+        rest = {cell: slots for cell, slots in before.items() if cell[1] not in dates}
+        return _build_dates(shop, "reprocessed", dates, {**rest, **done}, tell)
+
+
+@contextmanager
+def _workshop(config: Config) -> Iterator[_Workshop]:
+    tables = bronze_tables(load_contracts(Path(config.schemas)))
+    if not any((config.lake_path / table).is_dir() for table in tables):
+        raise WarehouseError(
+            f"{config.lake_path}: no lake there; `tidegate up` writes one, `tidegate demo` makes "
+            "one in its own directory"
+        )
+    place = Place(config.data_path / "warehouse")
+    lease = Lease(place.root, "the warehouse", Duration.parse("0s"))
+    try:
+        shutil.rmtree(place.building, ignore_errors=True)
+        place.building.mkdir(parents=True)
+        hold_lake(config.lake_path, tables, place.lake)
+        yield _Workshop(
+            config,
+            place,
+            tables,
+            holdings(place.lake, tables),
+            fingerprint(Path(config.warehouse_sql), tables),
+            made_with(place.file),
+        )
+    finally:
+        shutil.rmtree(place.building, ignore_errors=True)
+        lease.release()
+
+
+def _copy_last_good(shop: _Workshop) -> None:
+    shutil.copyfile(shop.place.file, shop.place.scratch)
+
+
+def _asked_cells(database: duckdb.DuckDBPyConnection, shop: _Workshop) -> set[Cell]:
+    """Sources and dates of the requests that no build has answered."""
+    rows = database.execute(
+        f"SELECT DISTINCT source, event_date FROM {SCHEMA}.reprocess_requests WHERE _offset >= ?",
+        [Ledger(database).answered],
+    ).fetchall()
+    return {(source, day) for source, day in rows if source in shop.tables}
+
+
+def _cells(shop: _Workshop, asked: Asked) -> set[Cell]:
+    days = [asked.first + timedelta(n) for n in range((asked.last - asked.first).days + 1)]
+    tables = shop.tables if asked.source is None else [asked.source]
+    return {(table, day) for table in tables for day in days}
+
+
+def _build_all(shop: _Workshop, tell: Tell) -> Report:
+    with shop.database() as database:
+        ledger = Ledger(database)
+        if shop.last_made_with is not None:
+            ledger.take_history(shop.place.file)
+        create_bronze(database, shop.tables, shop.place.lake)
+    nodes = _run(shop, (*_NODES, "--full-refresh"), (), tell)
+    return _finish(shop, "full", shop.all_dates, shop.held, nodes)
+
+
+def _build_dates(
+    shop: _Workshop, kind: Kind, dates: set[date], held: Holdings, tell: Tell
+) -> Report:
+    return _finish(shop, kind, dates, held, _run(shop, _NODES, sorted(dates), tell))
+
+
+def _run(
+    shop: _Workshop, command: Sequence[str], dates: Sequence[date], tell: Tell
+) -> list[Node]:
+    dbt = Dbt(
+        Path(shop.config.warehouse_sql),
+        shop.place.scratch,
+        shop.place.dbt,
+        load_key(shop.config.data_path),
+    )
+    nodes = dbt.run(command, dates=dates, tell=tell)
+    _complain(shop, nodes)
+    return nodes
+
+
+def _complain(shop: _Workshop, nodes: Sequence[Node]) -> None:
+    """Raises if a model failed, or a test; what was built is kept for a look."""
+    errors = [node for node in nodes if node.status in ("error", "runtime error")]
+    failed = [node for node in nodes if node.status == "fail"]
+    if not errors and not failed:
+        return
+    os.replace(shop.place.scratch, shop.place.failed)
+    kept = "the warehouse is as it was; `tidegate warehouse query --failed` asks what was built"
+    if errors:
+        worst = errors[0]
+        raise WarehouseError(f"{worst.file}: {worst.name} failed: {worst.message}; {kept}")
+    names = ", ".join(f"{node.name} ({node.failures} rows)" for node in failed[:5])
+    more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+    tests = "test fails" if len(failed) == 1 else "tests fail"
+    raise ChecksFailed(f"{shop.place.file}: {len(failed)} {tests}: {names}{more}; {kept}")
+
+
+def _finish(
+    shop: _Workshop, kind: Kind, dates: set[date], held: Holdings, nodes: list[Node]
+) -> Report:
+    with shop.database() as database:
+        create_bronze(database, shop.tables, shop.config.lake_path)
+        row = database.execute(
+            f"SELECT coalesce(max(_offset) + 1, 0) FROM {SCHEMA}.reprocess_requests"
+        ).fetchone()
+        Ledger(database).record(
+            fingerprint=shop.fingerprint,
+            holdings=held,
+            answered=row[0] if row else 0,
+            kind=kind,
+            started_at=shop.started_at,
+            seconds=time.monotonic() - shop.started,
+            dates=sorted(dates),
+            nodes=nodes,
+        )
+        rows = _gold_rows(database)
+    os.replace(shop.place.scratch, shop.place.file)
+    return _report(shop, kind, sorted(dates), nodes, rows)
+
+
+def _gold_rows(database: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    names = database.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'gold' ORDER BY 1"
+    ).fetchall()
+    counts = {}
+    for (name,) in names:
+        row = database.execute(f'SELECT count(*) FROM gold."{name}"').fetchone()
+        counts[name] = row[0] if row else 0
+    return counts
+
+
+def _report(
+    shop: _Workshop, kind: Kind, dates: list[date], nodes: list[Node], rows: dict[str, int]
+) -> Report:
+    return Report(
+        kind=kind,
+        lake=str(shop.config.lake_path),
+        file=str(shop.place.file),
+        dates=dates,
+        seconds=round(time.monotonic() - shop.started, 2),
+        models=sum(node.kind == "model" for node in nodes),
+        tests=sum(node.kind == "test" for node in nodes),
+        warnings=[node for node in nodes if node.status == "warn"],
+        rows=rows,
+    )

@@ -1,0 +1,78 @@
+"""Which dates a build has to make anew: those that changed, and those that hang on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+from dataflows.connectors.lake import LakeFile, lake_files
+from services.warehouse.bronze import SCHEMA, BronzeTable
+
+Cell = tuple[str, date]
+"""A table and an event date."""
+
+Holdings = dict[Cell, dict[str, int]]
+"""Of each table and date, how far each slot has come: the offset after its last record there."""
+
+
+def holdings(lake: Path, tables: Iterable[str]) -> Holdings:
+    """What a lake holds. Compaction does not change it; each record that comes in does.
+
+    Raises:
+        LakeError: the lake cannot be read.
+    """
+    held: Holdings = {}
+    for table in tables:
+        for path in lake_files(lake, table) if (lake / table).is_dir() else ():
+            file = LakeFile.parse(path.parent.name, path.name)
+            if file is not None:
+                slots = held.setdefault((table, date.fromisoformat(file.date)), {})
+                slots[file.slot] = max(slots.get(file.slot, 0), file.next)
+    return held
+
+
+def changed_cells(before: Holdings, now: Holdings) -> set[Cell]:
+    """Tables and dates that hold more, less or something else than before."""
+    return {cell for cell in {*before, *now} if before.get(cell) != now.get(cell)}
+
+
+def dates_to_build(
+    database: duckdb.DuckDBPyConnection,
+    tables: Mapping[str, BronzeTable],
+    changed: Set[Cell],
+    known: Set[date],
+) -> set[date]:
+    """The dates of the changed cells, and all whose rows may come out otherwise because of them.
+
+    A row of a date depends on that date, and on: other copies or revisions of the same event or
+    session, under whatever date; labels of its payment; customers' profiles up to then.
+
+    Args:
+        database: with the bronze views over the whole lake.
+        known: every date that the lake has.
+    """
+    dates = {day for _, day in changed}
+    for name, table in tables.items():
+        mine = {day for of, day in changed if of == name}
+        if mine and table.key:
+            dates |= _sharing(database, name, table.key, name, mine)
+        if mine and name == "labels":
+            dates |= _sharing(database, name, "transaction_id", "transactions", mine)
+        if mine and name == "customer_profiles":
+            dates |= {day for day in known if day >= min(mine)}
+    return dates
+
+
+def _sharing(
+    database: duckdb.DuckDBPyConnection, table: str, key: str, other: str, dates: Set[date]
+) -> set[date]:
+    """The dates of rows of `other` that have a key in common with `table` on these dates."""
+    days = ", ".join(f"DATE '{day}'" for day in sorted(dates))
+    rows = database.execute(
+        f"SELECT DISTINCT event_date FROM {SCHEMA}.{other} WHERE {key} IN "
+        f"(SELECT {key} FROM {SCHEMA}.{table} WHERE event_date IN ({days}))"
+    ).fetchall()
+    return {day for (day,) in rows}

@@ -1,0 +1,111 @@
+"""Runs dbt on a file, and tells what became of each node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from services.warehouse.dbt_process import Line, Node
+from services.warehouse.errors import WarehouseError
+from services.warehouse.pseudonym_keys import padded_keys
+
+Tell = Callable[[str], None]
+"""Is told the name of each node as it starts."""
+
+
+@dataclass(frozen=True)
+class Dbt:
+    """The dbt project on the DuckDB target.
+
+    Args:
+        project: the folder with dbt_project.yml.
+        file: the database to write.
+        files: where dbt keeps what it writes itself.
+        key: of the pseudonyms.
+        memory: DuckDB's limit, e.g. "3GB".
+    """
+
+    project: Path
+    file: Path
+    files: Path
+    key: bytes
+    memory: str = "3GB"
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        dates: Iterable[date] = (),
+        tell: Tell = lambda name: None,
+    ) -> list[Node]:
+        """Runs a dbt command; empty `dates` are all dates.
+
+        Raises:
+            WarehouseError: dbt could not even begin: the project does not parse.
+        """
+        if not (self.project / "dbt_project.yml").is_file():
+            raise WarehouseError(
+                f"{self.project}: no dbt project; set warehouse_sql to the folder with "
+                "dbt_project.yml"
+            )
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "services.warehouse.dbt_process"]
+            + self._arguments(command, dates),
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            nodes, error = _read(process, tell)
+            said = process.stderr.read() if process.stderr else b""
+        finally:
+            process.kill()
+            process.wait()
+        if error is not None or process.returncode:
+            text = error or said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise WarehouseError(f"{self.project}: dbt {command[0]} did not run: {text}")
+        return nodes
+
+    def _arguments(self, command: Sequence[str], dates: Iterable[date]) -> list[str]:
+        variables = {"dates": [str(day) for day in sorted(dates)]}
+        return [
+            *command,
+            *("--project-dir", str(self.project), "--profiles-dir", str(self.project)),
+            *("--target", "duckdb", "--vars", msgspec.json.encode(variables).decode()),
+            *("--target-path", str(self.files.absolute())),
+            *("--log-path", str(self.files.absolute() / "logs")),
+            *("--log-level", "none", "--log-level-file", "info", "--no-use-colors"),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        inner, outer = padded_keys(self.key)
+        return {
+            **os.environ,
+            "TIDEGATE_WAREHOUSE_FILE": str(self.file.absolute()),
+            "TIDEGATE_WAREHOUSE_MEMORY": self.memory,
+            "DBT_ENV_SECRET_PSEUDONYM_INNER": inner,
+            "DBT_ENV_SECRET_PSEUDONYM_OUTER": outer,
+            "DO_NOT_TRACK": "1",
+        }
+
+
+def _read(process: subprocess.Popen[bytes], tell: Tell) -> tuple[list[Node], str | None]:
+    nodes, error = [], None
+    assert process.stdout is not None
+    for text in process.stdout:
+        line = msgspec.json.decode(text, type=Line)
+        if line.started is not None:
+            tell(line.started)
+        if line.node is not None:
+            nodes.append(line.node)
+        error = line.error or error
+    process.wait()
+    return nodes, error

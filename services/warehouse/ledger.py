@@ -1,0 +1,134 @@
+"""What a warehouse says of itself: schema `meta`, in the same file as what it tells of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+
+from services.warehouse.bronze import BronzeTable
+from services.warehouse.changes import Holdings
+from services.warehouse.database import open_database
+from services.warehouse.dbt_process import Node
+
+_TABLES = """
+    CREATE SCHEMA IF NOT EXISTS meta;
+    CREATE TABLE IF NOT EXISTS meta.made_with (fingerprint VARCHAR);
+    CREATE TABLE IF NOT EXISTS meta.holdings (
+        table_name VARCHAR, event_date DATE, slot VARCHAR, next_offset BIGINT
+    );
+    CREATE TABLE IF NOT EXISTS meta.answered_requests (next_offset BIGINT);
+    CREATE TABLE IF NOT EXISTS meta.builds (
+        build_id BIGINT, kind VARCHAR, started_at TIMESTAMPTZ, seconds DOUBLE, dates DATE[]
+    );
+    CREATE TABLE IF NOT EXISTS meta.node_results (
+        build_id BIGINT, kind VARCHAR, name VARCHAR, status VARCHAR, seconds DOUBLE,
+        failures BIGINT, message VARCHAR
+    )"""
+_HISTORY = ("builds", "node_results")
+
+
+class Ledger:
+    """The `meta` schema of an open database; made if it is not there."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection):
+        self._database = database
+        database.execute(_TABLES)
+
+    def take_history(self, file: Path) -> None:
+        """The builds so far, out of another warehouse; for one that begins anew."""
+        self._database.execute(f"ATTACH '{_text(file)}' AS earlier (READ_ONLY)")
+        for table in _HISTORY:
+            self._database.execute(f"INSERT INTO meta.{table} FROM earlier.meta.{table}")
+        self._database.execute("DETACH earlier")
+
+    @property
+    def holdings(self) -> Holdings:
+        """What the lake held when it was last built, by table and date."""
+        held: Holdings = {}
+        for table, day, slot, next_offset in self._database.execute(
+            "SELECT table_name, event_date, slot, next_offset FROM meta.holdings"
+        ).fetchall():
+            held.setdefault((table, day), {})[slot] = next_offset
+        return held
+
+    @property
+    def answered(self) -> int:
+        """The offset after the last reprocess request that a build has answered."""
+        row = self._database.execute("SELECT max(next_offset) FROM meta.answered_requests")
+        (offset,) = row.fetchone() or (0,)
+        return int(offset or 0)
+
+    def record(
+        self,
+        *,
+        fingerprint: str,
+        holdings: Holdings,
+        answered: int,
+        kind: str,
+        started_at: datetime,
+        seconds: float,
+        dates: Sequence[date],
+        nodes: Sequence[Node],
+    ) -> None:
+        """What this build has done, in place of what the last one said of the lake."""
+        run = self._database
+        run.execute("DELETE FROM meta.made_with; DELETE FROM meta.holdings")
+        run.execute("DELETE FROM meta.answered_requests")
+        run.execute("INSERT INTO meta.made_with VALUES (?)", [fingerprint])
+        run.execute("INSERT INTO meta.answered_requests VALUES (?)", [answered])
+        rows = [
+            [table, day, slot, next_offset]
+            for (table, day), slots in holdings.items()
+            for slot, next_offset in slots.items()
+        ]
+        if rows:
+            run.executemany("INSERT INTO meta.holdings VALUES (?, ?, ?, ?)", rows)
+        row = run.execute("SELECT coalesce(max(build_id), 0) + 1 FROM meta.builds").fetchone()
+        build_id = row[0] if row else 1
+        run.execute(
+            "INSERT INTO meta.builds VALUES (?, ?, ?, ?, ?)",
+            [build_id, kind, started_at, seconds, list(dates)],
+        )
+        run.executemany(
+            "INSERT INTO meta.node_results VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                [build_id, n.kind, n.name, n.status, n.seconds, n.failures, n.message]
+                for n in nodes
+            ],
+        )
+
+
+def made_with(file: Path) -> str | None:
+    """The fingerprint that a warehouse was made with; None if there is none, or it is no warehouse.
+
+    Raises:
+        WarehouseError: another program holds the file, or it is no database.
+    """
+    if not file.is_file():
+        return None
+    with open_database(file, read_only=True) as database:
+        try:
+            row = database.execute("SELECT fingerprint FROM meta.made_with").fetchone()
+        except duckdb.CatalogException:
+            return None
+    return None if row is None else str(row[0])
+
+
+def fingerprint(project: Path, tables: Mapping[str, BronzeTable]) -> str:
+    """Another one means that what is there was made by other rules, and has to be made anew."""
+    digest = hashlib.sha256()
+    for file in sorted(project.rglob("*")):
+        if file.is_file() and file.suffix in (".sql", ".csv", ".yml"):
+            digest.update(file.relative_to(project).as_posix().encode() + b"\0")
+            digest.update(file.read_bytes() + b"\0")
+    for table in tables.values():
+        digest.update(f"{table.name}\0{table.key}\0{table.schema}\0".encode())
+    return digest.hexdigest()
+
+
+def _text(file: Path) -> str:
+    return str(file.absolute()).replace("'", "''")

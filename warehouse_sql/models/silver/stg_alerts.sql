@@ -1,0 +1,34 @@
+{{ by_date(['user_id', 'severity']) }}
+
+with alerts as (
+
+    select * from {{ source('bronze', 'alerts') }}
+    where {{ in_run() }}
+
+)
+
+select
+    alert_id,
+    transaction_id,
+    user_id,
+    {{ pseudonymise('device_id') }} as device_id,
+    event_timestamp,
+    event_date,
+    arrived_at,
+    {{ as_money('total_amount') }} as total_amount,
+    currency,
+    score,
+    severity,
+    decision,
+    {{ list_as_json('reasons') }} as reasons,
+    {{ list_length('reasons') }} as reason_count,
+    {{ json_text(list_as_json('reasons'), '$[0].rule') }} as first_reason,
+    rule_set,
+    _topic,
+    _partition,
+    _offset
+from alerts
+qualify row_number() over (
+    partition by alert_id
+    order by _topic, _partition, _offset
+) = 1

@@ -1,0 +1,30 @@
+{{ by_date(['transaction_id']) }}
+
+with scores as (
+
+    select * from {{ source('bronze', 'scores') }}
+    where {{ in_run() }}
+
+)
+
+select
+    transaction_id,
+    user_id,
+    {{ pseudonymise('device_id') }} as device_id,
+    event_timestamp,
+    event_date,
+    {{ as_money('total_amount') }} as total_amount,
+    currency,
+    score,
+    decision,
+    {{ list_as_json('rules') }} as rules,
+    {{ list_as_json('shadow_rules') }} as shadow_rules,
+    rule_set,
+    _topic,
+    _partition,
+    _offset
+from scores
+qualify row_number() over (
+    partition by transaction_id
+    order by _topic, _partition, _offset
+) = 1

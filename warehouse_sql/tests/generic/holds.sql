@@ -1,0 +1,8 @@
+{# A condition is true of every row; one that is null is not true. #}
+{% test holds(model, condition) %}
+
+select *
+from {{ model }}
+where not coalesce(({{ condition }}), false)
+
+{% endtest %}
