@@ -14,7 +14,18 @@ from typer.exceptions import TyperException
 
 from dataflows.errors import TidegateError
 from dataflows.runtime.exits import Exit
-from services.cli import context, contracts, data, demo, inspection, replay, running, state, topics, warehouse
+from services.cli import (
+    context,
+    contracts,
+    data,
+    demo,
+    inspection,
+    replay,
+    running,
+    state,
+    topics,
+    warehouse,
+)
 
 app = typer.Typer(
     name="tidegate",

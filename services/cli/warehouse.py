@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,8 +23,9 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standa
 
 @app.command()
 def build(
-    full: Annotated[bool, typer.Option("--full", help="Every date anew, not just changed ones.")]
-    = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every date anew, not just changed ones.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Bring the warehouse up to what the lake holds, test it, and put it in place of the last one.
@@ -50,3 +52,118 @@ def _show(report: Report, json: bool) -> None:
     from services.warehouse.terminal import print_report
 
     print_report(report)
+
+
+@app.command()
+def reprocess(
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Only what hangs on this table.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="The first date to make anew.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="The last one; default: the first.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make dates anew into which late events have come; by itself, those the late flow asks for.
+
+    What hangs on them is made anew with them: dates with other copies of the same events, payments
+    that a label judges, later dates of customers whose profile changed. Afterwards every table is
+    what a full build would make of the same events.
+
+    Examples: `tidegate warehouse reprocess`,
+    `tidegate warehouse reprocess --source transactions --from 2026-05-01 --to 2026-05-03`
+    """
+    from services.warehouse.build import Asked
+    from services.warehouse.build import reprocess as reprocess_dates
+    from services.warehouse.terminal import Progress
+
+    if first is None and (last or source):
+        raise typer.BadParameter("--source and --to need --from, the first date to make anew")
+    asked = None
+    if first is not None:
+        asked = Asked(_date(first), _date(last or first), source)
+        if asked.last < asked.first:
+            raise typer.BadParameter(f"--to {last} is before --from {first}")
+    with Progress() as progress:
+        report = reprocess_dates(context.config(), asked, tell=progress.node)
+    _show(report, json)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="A query in DuckDB's SQL.")],
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Ask what the last build that failed had built.")
+    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="The answer as CSV.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask the warehouse; changes nothing, and works while another one is built.
+
+    Examples: `tidegate warehouse query "SELECT * FROM gold.fct_daily_summary"`,
+    `tidegate warehouse query "SHOW ALL TABLES"`
+    """
+    from services.warehouse.place import Place
+    from services.warehouse.query import query as ask
+    from services.warehouse.terminal import as_csv, as_json, print_answer
+
+    if csv and json:
+        raise typer.BadParameter("--csv or --json, not both")
+    place = Place(context.config().data_path / "warehouse")
+    answer = ask(place.failed if failed else place.file, sql)
+    if json:
+        print(as_json(answer))
+    elif csv:
+        print(as_csv(answer), end="")
+    else:
+        print_answer(answer)
+
+
+@app.command()
+def docs(json: Json = False) -> None:
+    """Write one HTML page with every table, column and test, and the lineage of each.
+
+    Example: `tidegate warehouse docs`
+    """
+    from services.warehouse.inspection import document
+
+    page = document(context.config())
+    if json:
+        import msgspec
+
+        print(msgspec.json.encode({"page": str(page.absolute())}).decode())
+    else:
+        print(page.absolute().as_uri())
+
+
+@app.command()
+def freshness(json: Json = False) -> None:
+    """Say how long ago each source's last record arrived; a source without any is left out.
+
+    Exits with 1 if one is older than its limit (warehouse_sql/models/bronze/sources.yml).
+
+    Example: `tidegate warehouse freshness`
+    """
+    from dataflows.runtime.exits import Exit
+    from services.warehouse.inspection import freshness as sources_freshness
+    from services.warehouse.terminal import print_freshness
+
+    sources = sources_freshness(context.config())
+    if json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(sources)).decode())
+    else:
+        print_freshness(sources)
+    if any(source.status not in ("pass", "warn") for source in sources):
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no date such as 2026-05-01") from None

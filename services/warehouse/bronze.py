@@ -144,10 +144,12 @@ def _over_files(
                 "with which the lake was written"
             )
     columns = [
-        f'CAST({_quoted(name) if name in found else "NULL"} AS {kind}) AS {_quoted(name)}'
+        f"CAST({_quoted(name) if name in found else 'NULL'} AS {kind}) AS {_quoted(name)}"
         for name, kind in types.items()
     ]
-    return f"SELECT {', '.join(columns)}, CAST({DATE_COLUMN} AS DATE) AS {DATE_COLUMN} FROM {relation}"
+    return (
+        f"SELECT {', '.join(columns)}, CAST({DATE_COLUMN} AS DATE) AS {DATE_COLUMN} FROM {relation}"
+    )
 
 
 def _quoted(name: str) -> str:

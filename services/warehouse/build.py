@@ -8,34 +8,24 @@ Whatever goes wrong before the last step leaves the last good warehouse as it wa
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import Literal, NamedTuple
 
 import duckdb
 import msgspec
 
-from dataflows.contracts import load_contracts
-from dataflows.flows.pseudonyms import load_key
 from dataflows.runtime.config import Config
-from dataflows.runtime.durations import Duration
-from dataflows.runtime.recovery import Lease
-from services.warehouse.bronze import SCHEMA, BronzeTable, bronze_tables, create_bronze
-from services.warehouse.changes import Cell, Holdings, changed_cells, dates_to_build, holdings
-from services.warehouse.database import open_database
-from services.warehouse.dbt import Dbt, Tell
+from services.warehouse.bronze import SCHEMA, create_bronze
+from services.warehouse.changes import Cell, Holdings, changed_cells, dates_to_build
+from services.warehouse.dbt import Tell
 from services.warehouse.dbt_process import Node
 from services.warehouse.errors import ChecksFailed, WarehouseError
-from services.warehouse.held_lake import hold_lake
-from services.warehouse.ledger import Ledger, fingerprint, made_with
-from services.warehouse.place import Place
+from services.warehouse.ledger import Ledger
+from services.warehouse.workshop import Workshop, workshop
 
-Kind = Literal["full", "changed dates", "reprocessed", "unchanged"]
+Kind = Literal["full", "changed dates", "reprocessed", "unchanged", "not asked"]
 
 _NODES = ("build", "--exclude-resource-type", "unit_test")
 
@@ -62,30 +52,6 @@ class Asked(NamedTuple):
     source: str | None = None
 
 
-@dataclass(frozen=True)
-class _Workshop:
-    """A build under way: nobody else builds, and the lake is held still."""
-
-    config: Config
-    place: Place
-    tables: dict[str, BronzeTable]
-    held: Holdings
-    fingerprint: str
-    last_made_with: str | None
-    started: float = field(default_factory=time.monotonic)
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    @contextmanager
-    def database(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The scratch file; dbt cannot have it at the same time."""
-        with open_database(self.place.scratch) as opened:
-            yield opened
-
-    @property
-    def all_dates(self) -> set[date]:
-        return {day for _, day in self.held}
-
-
 def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None) -> Report:
     """Brings the warehouse up to what the lake holds now: the dates that changed, or all of them.
 
@@ -96,10 +62,10 @@ def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None)
         ChecksFailed: a test fails.
         WarehouseError: there is no lake, a file of it is broken, or a model fails.
     """
-    with _workshop(config) as shop:
+    with workshop(config) as shop:
         if full or shop.last_made_with != shop.fingerprint:
             return _build_all(shop, tell)
-        _copy_last_good(shop)
+        shop.copy_last_good()
         with shop.database() as database:
             create_bronze(database, shop.tables, shop.place.lake)
             changed = changed_cells(Ledger(database).holdings, shop.held)
@@ -119,7 +85,7 @@ def reprocess(
         ChecksFailed: a test fails.
         WarehouseError: as `build`; or there is no warehouse yet, or no such source.
     """
-    with _workshop(config) as shop:
+    with workshop(config) as shop:
         if shop.last_made_with != shop.fingerprint:
             raise WarehouseError(
                 f"{shop.place.file}: no warehouse of these models yet; `tidegate warehouse build` "
@@ -129,51 +95,20 @@ def reprocess(
             raise WarehouseError(
                 f"{asked.source!r} is no table of the lake; there are {', '.join(shop.tables)}"
             )
-        _copy_last_good(shop)
+        shop.copy_last_good()
         with shop.database() as database:
             create_bronze(database, shop.tables, shop.place.lake)
             before = Ledger(database).holdings
             cells = _asked_cells(database, shop) if asked is None else _cells(shop, asked)
             if not cells:
-                return _report(shop, "unchanged", [], [], _gold_rows(database))
+                return _report(shop, "not asked", [], [], _gold_rows(database))
             dates = dates_to_build(database, shop.tables, cells, shop.all_dates)
         done = {cell: slots for cell, slots in shop.held.items() if cell[1] in dates}
         rest = {cell: slots for cell, slots in before.items() if cell[1] not in dates}
         return _build_dates(shop, "reprocessed", dates, {**rest, **done}, tell)
 
 
-@contextmanager
-def _workshop(config: Config) -> Iterator[_Workshop]:
-    tables = bronze_tables(load_contracts(Path(config.schemas)))
-    if not any((config.lake_path / table).is_dir() for table in tables):
-        raise WarehouseError(
-            f"{config.lake_path}: no lake there; `tidegate up` writes one, `tidegate demo` makes "
-            "one in its own directory"
-        )
-    place = Place(config.data_path / "warehouse")
-    lease = Lease(place.root, "the warehouse", Duration.parse("0s"))
-    try:
-        shutil.rmtree(place.building, ignore_errors=True)
-        place.building.mkdir(parents=True)
-        hold_lake(config.lake_path, tables, place.lake)
-        yield _Workshop(
-            config,
-            place,
-            tables,
-            holdings(place.lake, tables),
-            fingerprint(Path(config.warehouse_sql), tables),
-            made_with(place.file),
-        )
-    finally:
-        shutil.rmtree(place.building, ignore_errors=True)
-        lease.release()
-
-
-def _copy_last_good(shop: _Workshop) -> None:
-    shutil.copyfile(shop.place.file, shop.place.scratch)
-
-
-def _asked_cells(database: duckdb.DuckDBPyConnection, shop: _Workshop) -> set[Cell]:
+def _asked_cells(database: duckdb.DuckDBPyConnection, shop: Workshop) -> set[Cell]:
     """Sources and dates of the requests that no build has answered."""
     rows = database.execute(
         f"SELECT DISTINCT source, event_date FROM {SCHEMA}.reprocess_requests WHERE _offset >= ?",
@@ -182,13 +117,13 @@ def _asked_cells(database: duckdb.DuckDBPyConnection, shop: _Workshop) -> set[Ce
     return {(source, day) for source, day in rows if source in shop.tables}
 
 
-def _cells(shop: _Workshop, asked: Asked) -> set[Cell]:
+def _cells(shop: Workshop, asked: Asked) -> set[Cell]:
     days = [asked.first + timedelta(n) for n in range((asked.last - asked.first).days + 1)]
     tables = shop.tables if asked.source is None else [asked.source]
     return {(table, day) for table in tables for day in days}
 
 
-def _build_all(shop: _Workshop, tell: Tell) -> Report:
+def _build_all(shop: Workshop, tell: Tell) -> Report:
     with shop.database() as database:
         ledger = Ledger(database)
         if shop.last_made_with is not None:
@@ -199,26 +134,18 @@ def _build_all(shop: _Workshop, tell: Tell) -> Report:
 
 
 def _build_dates(
-    shop: _Workshop, kind: Kind, dates: set[date], held: Holdings, tell: Tell
+    shop: Workshop, kind: Kind, dates: set[date], held: Holdings, tell: Tell
 ) -> Report:
     return _finish(shop, kind, dates, held, _run(shop, _NODES, sorted(dates), tell))
 
 
-def _run(
-    shop: _Workshop, command: Sequence[str], dates: Sequence[date], tell: Tell
-) -> list[Node]:
-    dbt = Dbt(
-        Path(shop.config.warehouse_sql),
-        shop.place.scratch,
-        shop.place.dbt,
-        load_key(shop.config.data_path),
-    )
-    nodes = dbt.run(command, dates=dates, tell=tell)
+def _run(shop: Workshop, command: Sequence[str], dates: Sequence[date], tell: Tell) -> list[Node]:
+    nodes = shop.dbt.run(command, dates=dates, tell=tell)
     _complain(shop, nodes)
     return nodes
 
 
-def _complain(shop: _Workshop, nodes: Sequence[Node]) -> None:
+def _complain(shop: Workshop, nodes: Sequence[Node]) -> None:
     """Raises if a model failed, or a test; what was built is kept for a look."""
     errors = [node for node in nodes if node.status in ("error", "runtime error")]
     failed = [node for node in nodes if node.status == "fail"]
@@ -236,7 +163,7 @@ def _complain(shop: _Workshop, nodes: Sequence[Node]) -> None:
 
 
 def _finish(
-    shop: _Workshop, kind: Kind, dates: set[date], held: Holdings, nodes: list[Node]
+    shop: Workshop, kind: Kind, dates: set[date], held: Holdings, nodes: list[Node]
 ) -> Report:
     with shop.database() as database:
         create_bronze(database, shop.tables, shop.config.lake_path)
@@ -255,6 +182,7 @@ def _finish(
         )
         rows = _gold_rows(database)
     os.replace(shop.place.scratch, shop.place.file)
+    shop.place.failed.unlink(missing_ok=True)
     return _report(shop, kind, sorted(dates), nodes, rows)
 
 
@@ -270,7 +198,7 @@ def _gold_rows(database: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def _report(
-    shop: _Workshop, kind: Kind, dates: list[date], nodes: list[Node], rows: dict[str, int]
+    shop: Workshop, kind: Kind, dates: list[date], nodes: list[Node], rows: dict[str, int]
 ) -> Report:
     return Report(
         kind=kind,

@@ -16,6 +16,8 @@ from services.warehouse.dbt_process import Line, Node
 from services.warehouse.errors import WarehouseError
 from services.warehouse.pseudonym_keys import padded_keys
 
+_PROCESS = (sys.executable, "-P", "-m", "services.warehouse.dbt_process")
+
 Tell = Callable[[str], None]
 """Is told the name of each node as it starts."""
 
@@ -56,8 +58,7 @@ class Dbt:
                 "dbt_project.yml"
             )
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "services.warehouse.dbt_process"]
-            + self._arguments(command, dates),
+            [*_PROCESS, *self._arguments(command, dates)],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

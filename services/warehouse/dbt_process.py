@@ -26,10 +26,12 @@ class Node(msgspec.Struct):
     file: str
     message: str = ""
     failures: int = 0
+    age_seconds: float | None = None
+    """Of a source: since its last record arrived."""
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """`started` as a node starts; once all have ended each `node`, and `error` if dbt could not run."""
+    """`started` as a node starts; each `node` once all have ended; `error` if dbt could not run."""
 
     started: str | None = None
     node: Node | None = None
@@ -65,6 +67,7 @@ def _node(result: Any) -> Node:
         file=node.original_file_path,
         message=_one_line(result.message or ""),
         failures=result.failures or 0,
+        age_seconds=getattr(result, "age", None),
     )
 
 

@@ -95,10 +95,7 @@ class Ledger:
         )
         run.executemany(
             "INSERT INTO meta.node_results VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                [build_id, n.kind, n.name, n.status, n.seconds, n.failures, n.message]
-                for n in nodes
-            ],
+            [[build_id, n.kind, n.name, n.status, n.seconds, n.failures, n.message] for n in nodes],
         )
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import sys
+from collections.abc import Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import TextIO
 
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
 from services.warehouse.build import Report
+from services.warehouse.dbt_process import Node
+from services.warehouse.query import Answer
 
 _KINDS = {
     "full": "all of them anew",
@@ -46,7 +58,9 @@ def print_report(report: Report) -> None:
 
 def lines(report: Report) -> list[str]:
     if report.kind == "unchanged":
-        return [f"Nothing has changed in {report.lake}; {report.file} is as it was."]
+        return [f"{report.file} is as it was: nothing has changed in {report.lake}."]
+    if report.kind == "not asked":
+        return [f"{report.file} is as it was: no request in {report.lake} waits."]
     span = f"{report.dates[0]} to {report.dates[-1]}, " if report.dates else ""
     days = f"{len(report.dates)} dates" if len(report.dates) != 1 else "1 date"
     head = [
@@ -58,4 +72,47 @@ def lines(report: Report) -> list[str]:
     tables = [f"  {name:<{width}} {rows:>12,}" for name, rows in report.rows.items()]
     tests = f"✓ {report.models} models, {report.tests} tests hold"
     warned = [f"! {node.name}: {node.message}" for node in report.warnings]
-    return [*head, *tables, "", tests + (f", {len(warned)} with a warning" if warned else ""), *warned]
+    return [
+        *head,
+        *tables,
+        "",
+        tests + (f", {len(warned)} with a warning" if warned else ""),
+        *warned,
+    ]
+
+
+def print_answer(answer: Answer) -> None:
+    """A table; numbers to the right, nothing for null."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, name in enumerate(answer.columns):
+        numbers = any(isinstance(row[place], int | float | Decimal) for row in answer.rows)
+        table.add_column(escape(name), justify="right" if numbers else "left", overflow="fold")
+    for row in answer.rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))
+    Console().print(table)
+    rows = "1 row" if len(answer.rows) == 1 else f"{len(answer.rows):,} rows"
+    print(f"({rows})")
+
+
+def as_json(answer: Answer) -> str:
+    """An array of objects; money is text, so that it stays exact."""
+    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    return msgspec.json.encode(rows, enc_hook=str).decode()
+
+
+def as_csv(answer: Answer) -> str:
+    """With a header; null is an empty field."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows(answer.rows)
+    return out.getvalue()
+
+
+def print_freshness(sources: Sequence[Node]) -> None:
+    """A line a source: whether it is fresh, and how old its last record is."""
+    width = max((len(source.name) for source in sources), default=0)
+    for source in sources:
+        hours = "" if source.age_seconds is None else f"{source.age_seconds / 3600:.1f} h ago"
+        mark = {"pass": "✓", "warn": "!"}.get(source.status, "✗")
+        print(f"{mark} {source.name:<{width}}  {hours or source.message}")

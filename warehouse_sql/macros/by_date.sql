@@ -1,7 +1,18 @@
-{# Only the rows of the dates that this run makes anew; all of them in a full build. #}
+{# The dates that this run makes anew; all of them if none are named. #}
+{% macro of_run(column='event_date') -%}
+    {%- if var('dates') -%}
+        {{ column }} in (
+            {%- for day in var('dates') %}date '{{ day }}'{{ ', ' if not loop.last }}{% endfor -%}
+        )
+    {%- else -%}
+        {{ column }} >= date '1970-01-01'
+    {%- endif -%}
+{%- endmacro %}
+
+{# The same in a model that keeps its other dates; all of them where it is made from nothing. #}
 {% macro in_run(column='event_date') -%}
-    {%- if is_incremental() and var('dates') -%}
-        {{ column }} in ({% for day in var('dates') %}date '{{ day }}'{{ ', ' if not loop.last }}{% endfor %})
+    {%- if is_incremental() -%}
+        {{ of_run(column) }}
     {%- else -%}
         {{ column }} >= date '1970-01-01'
     {%- endif -%}

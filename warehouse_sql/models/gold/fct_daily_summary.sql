@@ -15,10 +15,10 @@ events as (
 
     select
         event_date,
-        sum(case when source = 'clickstream' then 1 else 0 end) as click_count,
+        count(case when source = 'clickstream' then 1 end) as click_count,
         count(distinct user_id) as user_count,
-        sum(case when lateness = 'late' then 1 else 0 end) as late_count,
-        sum(case when lateness = 'buffered' then 1 else 0 end) as merged_count
+        count(case when lateness = 'late' then 1 end) as late_count,
+        count(case when lateness = 'buffered' then 1 end) as merged_count
     from {{ ref('fct_events') }}
     where event_date >= date '1970-01-01'
     group by event_date
@@ -30,7 +30,7 @@ sessions as (
     select
         event_date,
         count(*) as session_count,
-        sum(case when has_purchased then 1 else 0 end) as purchasing_session_count
+        count(case when has_purchased then 1 end) as purchasing_session_count
     from {{ ref('fct_sessions') }}
     where event_date >= date '1970-01-01'
     group by event_date
@@ -42,12 +42,12 @@ payments as (
     select
         event_date,
         count(*) as payment_count,
-        sum(case when is_purchase then 1 else 0 end) as purchase_count,
-        sum(case when is_purchase and currency <> '{{ var("reporting_currency") }}' then 1 else 0 end)
+        count(case when is_purchase then 1 end) as purchase_count,
+        count(case when is_purchase and currency <> '{{ var("reporting_currency") }}' then 1 end)
             as purchase_in_other_currency_count,
         sum(case when is_purchase and currency = '{{ var("reporting_currency") }}' then total_amount else 0 end)
             as revenue,
-        sum(case when label = 'fraud' then 1 else 0 end) as fraud_count
+        count(case when label = 'fraud' then 1 end) as fraud_count
     from {{ ref('fct_transactions') }}
     where event_date >= date '1970-01-01'
     group by event_date

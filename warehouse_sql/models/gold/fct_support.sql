@@ -17,9 +17,9 @@ tickets as (
         max(case when event_type = 'resolved' then event_timestamp end) as last_resolved_at,
         max(case when event_type = 'reopened' then event_timestamp end) as last_reopened_at,
         max(event_timestamp) as last_step_at,
-        sum(case when event_type = 'message' then 1 else 0 end) as message_count,
-        sum(case when event_type = 'escalated' then 1 else 0 end) as escalation_count,
-        sum(case when event_type = 'reopened' then 1 else 0 end) as reopening_count
+        count(case when event_type = 'message' then 1 end) as message_count,
+        count(case when event_type = 'escalated' then 1 end) as escalation_count,
+        count(case when event_type = 'reopened' then 1 end) as reopening_count
     from steps
     group by ticket_id
 

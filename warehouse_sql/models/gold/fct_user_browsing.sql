@@ -4,9 +4,9 @@ with looks as (
     select
         user_id,
         category,
-        sum(case when event_type = 'product_view' then 1 else 0 end) as product_view_count,
-        sum(case when event_type = 'category_view' then 1 else 0 end) as category_view_count,
-        sum(case when event_type = 'add_to_cart' then 1 else 0 end) as cart_count,
+        count(case when event_type = 'product_view' then 1 end) as product_view_count,
+        count(case when event_type = 'category_view' then 1 end) as category_view_count,
+        count(case when event_type = 'add_to_cart' then 1 end) as cart_count,
         count(distinct product_id) as product_count,
         min(event_timestamp) as first_seen_at,
         max(event_timestamp) as last_seen_at

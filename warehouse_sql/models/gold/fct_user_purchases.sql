@@ -26,7 +26,7 @@ customers as (
         max(event_date) as last_purchase_on,
         {{ days_between('min(event_date)', 'max(event_date)') }} as active_days,
         count(*) as frequency,
-        sum(item_count) as item_count,
+        cast(sum(item_count) as {{ dbt.type_bigint() }}) as item_count,
         {{ as_money('sum(total_amount)') }} as monetary
     from purchases
     group by user_id, currency

@@ -1,5 +1,5 @@
 {# A condition is true of every row; one that is null is not true. #}
-{% test holds(model, condition) %}
+{% test holds(model, condition, column_name=none) %}
 
 select *
 from {{ model }}

@@ -1,13 +1,15 @@
-{# Records that are no event: more than 2 in 100 warn, more than 10 in 100 stop the build. #}
+{# Of 1,000 records, how many are no event: more than 20 warn, more than 100 stop the build. #}
 {{ config(
     severity='error',
-    fail_calc='coalesce(max(percentage), 0)',
-    warn_if='>2',
-    error_if='>10',
+    fail_calc='coalesce(max(per_thousand), 0)',
+    warn_if='>20',
+    error_if='>100',
 ) }}
 
-select 100.0 * letters.record_count / nullif(letters.record_count + events.record_count, 0)
-    as percentage
+select cast(
+    1000 * letters.record_count / nullif(letters.record_count + events.record_count, 0)
+    as {{ dbt.type_bigint() }}
+) as per_thousand
 from (select count(*) as record_count from {{ ref('stg_dead_letters') }}) as letters
 cross join (
     select count(*) as record_count from {{ ref('fct_events') }}

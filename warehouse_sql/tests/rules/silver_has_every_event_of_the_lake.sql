@@ -1,4 +1,4 @@
-{# Each event of the lake is in silver once, unless the quarantine seed names it. #}
+{# Each event of the lake is in silver, unless the quarantine seed names it. #}
 {% set sources = {
     'clickstream': 'event_id',
     'customer_profiles': 'event_id',
@@ -11,28 +11,20 @@
 {% for table, key in sources.items() -%}
     select
         '{{ table }}' as source,
+        lake.{{ key }} as event_key,
         lake.event_date
-    from (
-        select
-            event_date,
-            count(distinct {{ key }}) as event_count
-        from {{ source('bronze', table) }}
-        where
-            event_date >= date '1970-01-01'
-            and {{ key }} not in (
-                select event_key from {{ ref('quarantined_events') }}
-                where source = '{{ table }}'
-            )
-        group by event_date
-    ) as lake
-    left join (
-        select
-            event_date,
-            count(*) as event_count
-        from {{ ref('stg_' ~ table) }}
-        where event_date >= date '1970-01-01'
-        group by event_date
-    ) as silver on lake.event_date = silver.event_date
-    where lake.event_count is distinct from silver.event_count
+    from {{ source('bronze', table) }} as lake
+    left join {{ ref('stg_' ~ table) }} as silver
+        on
+            lake.{{ key }} = silver.{{ key }}
+            and {{ of_run('silver.event_date') }}
+    left join {{ ref('quarantined_events') }} as isolated
+        on
+            lake.{{ key }} = isolated.event_key
+            and isolated.source = '{{ table }}'
+    where
+        {{ of_run('lake.event_date') }}
+        and silver.{{ key }} is null
+        and isolated.event_key is null
     {% if not loop.last %}union all{% endif %}
 {% endfor %}
