@@ -18,7 +18,13 @@ import msgspec
 
 from dataflows.runtime.config import Config
 from services.warehouse.bronze import SCHEMA, create_bronze
-from services.warehouse.changes import Cell, Holdings, changed_cells, dates_to_build
+from services.warehouse.changes import (
+    Cell,
+    Holdings,
+    cells_with_late_events,
+    changed_cells,
+    dates_to_build,
+)
 from services.warehouse.dbt import Tell
 from services.warehouse.dbt_process import Node
 from services.warehouse.errors import ChecksFailed, WarehouseError
@@ -72,7 +78,9 @@ def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None)
             if not changed:
                 return _report(shop, "unchanged", [], [], _gold_rows(database))
             dates = dates_to_build(database, shop.tables, changed, shop.all_dates)
-        return _build_dates(shop, "changed dates", dates, shop.held, tell)
+            requests = _request_count(database)
+        nodes = _run(shop, _NODES, sorted(dates), tell)
+        return _finish(shop, "changed dates", dates, shop.held, nodes, requests)
 
 
 def reprocess(
@@ -98,23 +106,41 @@ def reprocess(
         shop.copy_last_good()
         with shop.database() as database:
             create_bronze(database, shop.tables, shop.place.lake)
-            before = Ledger(database).holdings
-            cells = _asked_cells(database, shop) if asked is None else _cells(shop, asked)
+            ledger = Ledger(database)
+            before, answered = ledger.holdings, ledger.answered
+            if asked is not None:
+                cells = _cells(shop, asked)
+            else:
+                # A request may be in the lake before the events that it speaks of, or after them.
+                cells = _requested_cells(database, shop, answered)
+                cells |= cells_with_late_events(before, shop.held)
+                answered = _request_count(database)
             if not cells:
                 return _report(shop, "not asked", [], [], _gold_rows(database))
             dates = dates_to_build(database, shop.tables, cells, shop.all_dates)
         done = {cell: slots for cell, slots in shop.held.items() if cell[1] in dates}
         rest = {cell: slots for cell, slots in before.items() if cell[1] not in dates}
-        return _build_dates(shop, "reprocessed", dates, {**rest, **done}, tell)
+        nodes = _run(shop, _NODES, sorted(dates), tell)
+        return _finish(shop, "reprocessed", dates, {**rest, **done}, nodes, answered)
 
 
-def _asked_cells(database: duckdb.DuckDBPyConnection, shop: Workshop) -> set[Cell]:
+def _requested_cells(
+    database: duckdb.DuckDBPyConnection, shop: Workshop, answered: int
+) -> set[Cell]:
     """Sources and dates of the requests that no build has answered."""
     rows = database.execute(
         f"SELECT DISTINCT source, event_date FROM {SCHEMA}.reprocess_requests WHERE _offset >= ?",
-        [Ledger(database).answered],
+        [answered],
     ).fetchall()
     return {(source, day) for source, day in rows if source in shop.tables}
+
+
+def _request_count(database: duckdb.DuckDBPyConnection) -> int:
+    """The offset after the last request; their topic has one partition."""
+    row = database.execute(
+        f"SELECT coalesce(max(_offset) + 1, 0) FROM {SCHEMA}.reprocess_requests"
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _cells(shop: Workshop, asked: Asked) -> set[Cell]:
@@ -129,14 +155,9 @@ def _build_all(shop: Workshop, tell: Tell) -> Report:
         if shop.last_made_with is not None:
             ledger.take_history(shop.place.file)
         create_bronze(database, shop.tables, shop.place.lake)
+        requests = _request_count(database)
     nodes = _run(shop, (*_NODES, "--full-refresh"), (), tell)
-    return _finish(shop, "full", shop.all_dates, shop.held, nodes)
-
-
-def _build_dates(
-    shop: Workshop, kind: Kind, dates: set[date], held: Holdings, tell: Tell
-) -> Report:
-    return _finish(shop, kind, dates, held, _run(shop, _NODES, sorted(dates), tell))
+    return _finish(shop, "full", shop.all_dates, shop.held, nodes, requests)
 
 
 def _run(shop: Workshop, command: Sequence[str], dates: Sequence[date], tell: Tell) -> list[Node]:
@@ -163,17 +184,19 @@ def _complain(shop: Workshop, nodes: Sequence[Node]) -> None:
 
 
 def _finish(
-    shop: Workshop, kind: Kind, dates: set[date], held: Holdings, nodes: list[Node]
+    shop: Workshop,
+    kind: Kind,
+    dates: set[date],
+    held: Holdings,
+    nodes: list[Node],
+    answered: int,
 ) -> Report:
     with shop.database() as database:
         create_bronze(database, shop.tables, shop.config.lake_path)
-        row = database.execute(
-            f"SELECT coalesce(max(_offset) + 1, 0) FROM {SCHEMA}.reprocess_requests"
-        ).fetchone()
         Ledger(database).record(
             fingerprint=shop.fingerprint,
             holdings=held,
-            answered=row[0] if row else 0,
+            answered=answered,
             kind=kind,
             started_at=shop.started_at,
             seconds=time.monotonic() - shop.started,

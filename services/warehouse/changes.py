@@ -14,6 +14,8 @@ from services.warehouse.bronze import SCHEMA, BronzeTable
 Cell = tuple[str, date]
 """A table and an event date."""
 
+_LATE = "buffered."  # of a slot's name: its topic is what the late flow has buffered
+
 Holdings = dict[Cell, dict[str, int]]
 """Of each table and date, how far each slot has come: the offset after its last record there."""
 
@@ -37,6 +39,18 @@ def holdings(lake: Path, tables: Iterable[str]) -> Holdings:
 def changed_cells(before: Holdings, now: Holdings) -> set[Cell]:
     """Tables and dates that hold more, less or something else than before."""
     return {cell for cell in {*before, *now} if before.get(cell) != now.get(cell)}
+
+
+def cells_with_late_events(before: Holdings, now: Holdings) -> set[Cell]:
+    """Those into which events too late for the stream have come since."""
+    return {
+        cell
+        for cell, slots in now.items()
+        if any(
+            slot.startswith(_LATE) and before.get(cell, {}).get(slot) != next_offset
+            for slot, next_offset in slots.items()
+        )
+    }
 
 
 def dates_to_build(
