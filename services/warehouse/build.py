@@ -33,7 +33,7 @@ from services.warehouse.workshop import Workshop, workshop
 
 Kind = Literal["full", "changed dates", "reprocessed", "unchanged", "not asked"]
 
-_NODES = ("build", "--exclude-resource-type", "unit_test")
+NODES = ("build", "--exclude-resource-type", "unit_test")
 
 
 class Report(msgspec.Struct):
@@ -79,7 +79,7 @@ def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None)
                 return _report(shop, "unchanged", [], [], _gold_rows(database))
             dates = dates_to_build(database, shop.tables, changed, shop.all_dates)
             requests = _request_count(database)
-        nodes = _run(shop, _NODES, sorted(dates), tell)
+        nodes = _run(shop, NODES, sorted(dates), tell)
         return _finish(shop, "changed dates", dates, shop.held, nodes, requests)
 
 
@@ -120,7 +120,7 @@ def reprocess(
             dates = dates_to_build(database, shop.tables, cells, shop.all_dates)
         done = {cell: slots for cell, slots in shop.held.items() if cell[1] in dates}
         rest = {cell: slots for cell, slots in before.items() if cell[1] not in dates}
-        nodes = _run(shop, _NODES, sorted(dates), tell)
+        nodes = _run(shop, NODES, sorted(dates), tell)
         return _finish(shop, "reprocessed", dates, {**rest, **done}, nodes, answered)
 
 
@@ -156,7 +156,7 @@ def _build_all(shop: Workshop, tell: Tell) -> Report:
             ledger.take_history(shop.place.file)
         create_bronze(database, shop.tables, shop.place.lake)
         requests = _request_count(database)
-    nodes = _run(shop, (*_NODES, "--full-refresh"), (), tell)
+    nodes = _run(shop, (*NODES, "--full-refresh"), (), tell)
     return _finish(shop, "full", shop.all_dates, shop.held, nodes, requests)
 
 

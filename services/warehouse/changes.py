@@ -70,13 +70,14 @@ def dates_to_build(
     """
     dates = {day for _, day in changed}
     for name, table in tables.items():
-        mine = {day for of, day in changed if of == name}
-        if mine and table.key:
-            dates |= _sharing(database, name, table.key, name, mine)
-        if mine and name == "labels":
-            dates |= _sharing(database, name, "transaction_id", "transactions", mine)
-        if mine and name == "customer_profiles":
-            dates |= {day for day in known if day >= min(mine)}
+        touched = {day for of, day in changed if of == name}
+        if touched and table.key:
+            touched |= _sharing(database, name, table.key, name, touched)
+        dates |= touched
+        if touched and name == "labels":
+            dates |= _sharing(database, name, "transaction_id", "transactions", touched)
+        if touched and name == "customer_profiles":
+            dates |= {day for day in known if day >= min(touched)}
     return dates
 
 

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
 
         done = dbtRunner(callbacks=[lambda event: _tell(event, lines)]).invoke(arguments)
         for result in getattr(done.result, "results", ()):
-            lines.write(msgspec.json.encode(Line(node=_node(result))) + b"\n")
+            lines.write(msgspec.json.encode(Line(node=node_of(result))) + b"\n")
         if done.exception is not None:
             text = _one_line(str(done.exception))
             lines.write(msgspec.json.encode(Line(error=text)) + b"\n")
@@ -57,7 +57,8 @@ def _tell(event: Any, lines: Any) -> None:
         lines.write(msgspec.json.encode(Line(started=name)) + b"\n")
 
 
-def _node(result: Any) -> Node:
+def node_of(result: Any) -> Node:
+    """What dbt's result of a node says."""
     node = result.node
     return Node(
         kind=str(node.resource_type),

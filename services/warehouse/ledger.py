@@ -81,22 +81,24 @@ class Ledger:
         run.execute("INSERT INTO meta.made_with VALUES (?)", [fingerprint])
         run.execute("INSERT INTO meta.answered_requests VALUES (?)", [answered])
         rows = [
-            [table, day, slot, next_offset]
+            (table, day, slot, next_offset)
             for (table, day), slots in holdings.items()
             for slot, next_offset in slots.items()
         ]
-        if rows:
-            run.executemany("INSERT INTO meta.holdings VALUES (?, ?, ?, ?)", rows)
+        self._insert("holdings", rows, 4)
         row = run.execute("SELECT coalesce(max(build_id), 0) + 1 FROM meta.builds").fetchone()
         build_id = row[0] if row else 1
-        run.execute(
-            "INSERT INTO meta.builds VALUES (?, ?, ?, ?, ?)",
-            [build_id, kind, started_at, seconds, list(dates)],
-        )
-        run.executemany(
-            "INSERT INTO meta.node_results VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [[build_id, n.kind, n.name, n.status, n.seconds, n.failures, n.message] for n in nodes],
-        )
+        self._insert("builds", [(build_id, kind, started_at, seconds, list(dates))], 5)
+        results = [
+            (build_id, n.kind, n.name, n.status, n.seconds, n.failures, n.message) for n in nodes
+        ]
+        self._insert("node_results", results, 7)
+
+    def _insert(self, table: str, rows: Sequence[tuple[object, ...]], columns: int) -> None:
+        """All at once: a statement a row takes a second for some thousands."""
+        values = [[row[column] for row in rows] for column in range(columns)]
+        lists = ", ".join(["unnest(?)"] * columns)
+        self._database.execute(f"INSERT INTO meta.{table} SELECT {lists}", values)
 
 
 def made_with(file: Path) -> str | None:

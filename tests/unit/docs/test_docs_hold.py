@@ -98,7 +98,8 @@ def settings() -> Iterator[tuple[str, str, object]]:
         elif field.name in ("partitions", "kafka"):  # tables of their own, empty by default
             continue
         else:
-            own = field.name in ("schemas", "rules", "warehouse_sql")  # by default those that come with Tidegate
+            # By default those that come with Tidegate.
+            own = field.name in ("schemas", "rules", "warehouse_sql")
             yield "", field.name, None if own else field.default
 
 

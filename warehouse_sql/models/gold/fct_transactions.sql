@@ -41,7 +41,10 @@ select
     transactions._partition,
     transactions._offset
 from transactions
-left join scores on transactions.transaction_id = scores.transaction_id
+left join scores
+    on
+        transactions.transaction_id = scores.transaction_id
+        and transactions.event_date = scores.event_date
 left join {{ ref('last_labels') }} as labels
     on transactions.transaction_id = labels.transaction_id
 {{ customer_as_of('transactions') }}

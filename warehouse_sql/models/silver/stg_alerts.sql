@@ -1,11 +1,6 @@
 {{ by_date(['user_id', 'severity']) }}
 
-with alerts as (
-
-    select * from {{ source('bronze', 'alerts') }}
-    where {{ in_run() }}
-
-)
+{{ first_copies('alerts', 'alert_id', '_topic, _partition, _offset') }}
 
 select
     alert_id,
@@ -27,8 +22,4 @@ select
     _topic,
     _partition,
     _offset
-from alerts
-qualify row_number() over (
-    partition by alert_id
-    order by _topic, _partition, _offset
-) = 1
+from events

@@ -1,11 +1,6 @@
 {{ by_date(['transaction_id']) }}
 
-with scores as (
-
-    select * from {{ source('bronze', 'scores') }}
-    where {{ in_run() }}
-
-)
+{{ first_copies('scores', 'transaction_id', '_topic, _partition, _offset') }}
 
 select
     transaction_id,
@@ -23,8 +18,4 @@ select
     _topic,
     _partition,
     _offset
-from scores
-qualify row_number() over (
-    partition by transaction_id
-    order by _topic, _partition, _offset
-) = 1
+from events

@@ -1,21 +1,9 @@
 {{ by_date(['user_id']) }}
 
-with revisions as (
-
-    select * from {{ source('bronze', 'sessions') }}
-    where {{ in_run() }}
-
-),
-
-latest as (
-
-    select * from revisions
-    qualify row_number() over (
-        partition by session_id
-        order by revision desc, _topic desc, _partition desc, _offset desc
-    ) = 1
-
-)
+{#- The latest revision of each; a session that was merged into another has one that says so. #}
+{{ first_copies(
+    'sessions', 'session_id', 'revision desc, _topic desc, _partition desc, _offset desc'
+) }}
 
 select
     session_id,
@@ -30,5 +18,5 @@ select
     _topic,
     _partition,
     _offset
-from latest
+from events
 where superseded_by is null
