@@ -7,11 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
-import sys
-import tempfile
-import zipfile
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -24,8 +19,6 @@ from places import Place
 
 from services.status.peek import Record, peek_records
 
-LIFETIMES = "lifetimes==0.11.3"
-CDNOW = "lifetimes/datasets/CDNOW_master.txt"
 EVERY_BYTE = bytes(range(256)) * 5 + b"\n\r\n\x00\xff\xfe"
 
 
@@ -95,27 +88,6 @@ def instant(text: str) -> datetime:
 
 
 # --- a shop's purchases --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def purchases() -> Path:
-    """CDNOW: 69,659 purchases of 23,570 customers (Fader and Hardie 2001), from a package that
-    carries it; downloaded once a machine."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate-tests"
-    file = home / Path(CDNOW).name
-    if not file.is_file():
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home) as fresh:
-            pip = [sys.executable, "-m", "pip", "download", "--no-deps", LIFETIMES, "-d", fresh]
-            done = subprocess.run(pip, capture_output=True, text=True, timeout=120)
-            if done.returncode:
-                pytest.skip(f"needs {LIFETIMES} from the package index: {done.stderr[-200:]}")
-            (wheel,) = Path(fresh).iterdir()
-            with zipfile.ZipFile(wheel) as archive:
-                draft = Path(fresh) / file.name
-                draft.write_bytes(archive.read(CDNOW))
-            draft.rename(file)
-    return file
 
 
 PURCHASES_OF_CUSTOMERS = """
