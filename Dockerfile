@@ -18,12 +18,14 @@ RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheel
     wheel/*.whl
 COPY schemas /opt/tidegate/schemas
 COPY rules /opt/tidegate/rules
+COPY warehouse_sql /opt/tidegate/warehouse_sql
 # Byte code of all that is imported, and the kernels' machine code. (A machine with another kind of
 # CPU compiles the kernels again at its first start.)
 ENV PATH=/opt/tidegate/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/tidegate/kernels \
     TIDEGATE_SCHEMAS=/opt/tidegate/schemas \
-    TIDEGATE_RULES=/opt/tidegate/rules
+    TIDEGATE_RULES=/opt/tidegate/rules \
+    TIDEGATE_WAREHOUSE_SQL=/opt/tidegate/warehouse_sql
 WORKDIR /tmp
 RUN tidegate doctor && python -c "import dataflows, services; from importlib import import_module; \
 from pkgutil import walk_packages; [import_module(m.name) for p in (dataflows, services) \
@@ -50,6 +52,7 @@ ENV PATH=/opt/tidegate/bin:$PATH \
     TIDEGATE_DATA_DIR=/var/lib/tidegate \
     TIDEGATE_SCHEMAS=/opt/tidegate/schemas \
     TIDEGATE_RULES=/opt/tidegate/rules \
+    TIDEGATE_WAREHOUSE_SQL=/opt/tidegate/warehouse_sql \
     TIDEGATE_SERVICE_HOST=0.0.0.0
 USER 10001:10001
 WORKDIR /var/lib/tidegate

@@ -19,6 +19,7 @@ unit: .venv/dev.ready ## the fast, pure tests
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 lint: .venv/dev.ready .venv/tools.ready ## style, imports between layers, contracts against their history
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/tidegate contracts check
+	.venv/tools/bin/sqlfluff lint --config warehouse_sql/.sqlfluff warehouse_sql
 types: .venv/dev.ready .venv/tools.ready ## the type checker on the whole tree
 	.venv/tools/bin/mypy --python-executable $(BIN)/python
 faults: .venv/dev.ready ## every fault, seeded: make faults ARGS='--seed 7 --kills 200 --outage 10m --soak 24h'

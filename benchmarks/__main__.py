@@ -57,6 +57,9 @@ ROWS = (
     Row("features and score, 20k users", "scoring", 20_000, 200_000),
     Row("load into the lake", "load", 20_000, 300_000),
     Row("restart with 1M users of state", "restart", 1_000_000, 3_000_000),
+    Row("warehouse, 10M events, all anew", "warehouse_full", 200_000, 10_000_000),
+    Row("warehouse, 10M events, a day more", "warehouse_day", 200_000, 10_000_000),
+    Row("warehouse, 10M events, a late day", "warehouse_late", 200_000, 10_000_000),
     Row("stock Bytewax session windows, 20k users", "stock_bytewax", 20_000, 100_000),
 )
 

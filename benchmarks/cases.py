@@ -22,6 +22,7 @@ from benchmarks.kafka_cases import (
 from benchmarks.measured import Measured
 from benchmarks.payments import encoded_payments, make_payments
 from benchmarks.visits import Visits, encoded, make_visits, steady_span_s
+from benchmarks.warehouse_cases import warehouse_day, warehouse_full, warehouse_late
 from dataflows.connectors.records import published
 from dataflows.eventtime.sessions import Sessions, SessionSettings
 from dataflows.eventtime.snapshots import Buffer
@@ -198,6 +199,7 @@ CASES: dict[str, Callable[[int, int], Measured]] = {
         *(sessions_kernel, sessionize, ingest, scoring, load, restart),
         *(snapshot_stall, snapshot_stall_10s, stock_bytewax),
         *(sessionize_on_kafka, ingest_on_kafka, features_on_kafka, scoring_on_kafka),
+        *(warehouse_full, warehouse_day, warehouse_late),
     )
 }
 

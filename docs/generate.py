@@ -1,7 +1,7 @@
-"""Writes the parts of docs/reference/ that follow from the code.
+"""Writes the parts of docs/reference/ that follow from the code, and what dbt needs of contracts.
 
 python docs/generate.py            rewrites them
-python docs/generate.py --check    names the pages that are not current, and exits with 1
+python docs/generate.py --check    names the files that are not current, and exits with 1
 
 A part stands between `<!-- generated:NAME -->` and `<!-- generated:end -->`.
 """
@@ -12,19 +12,27 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
+import yaml
 
+from dataflows.contracts import load_contracts
 from dataflows.flows.load import LINEAGE
 from dataflows.flows.tables import DOCUMENTS
 from dataflows.runtime.exits import Exit
 from dataflows.runtime.metrics import DECLARED, Declared
 from services.cli import app
 from services.supervisor.metrics import RESTARTS, UP
+from services.warehouse.bronze import bronze_tables
+from services.warehouse.json_to_csv_converter import json_to_csv
+from services.warehouse.sources_yaml import sources_yaml
 
 DOCS = Path(__file__).resolve().parent
+HOUSE = DOCS.parent
+WAREHOUSE = HOUSE / "warehouse_sql"
 WIDTH = 100
 
 _PART = re.compile(r"(<!-- generated:(\w+) -->\n).*?(<!-- generated:end -->)", re.DOTALL)
@@ -35,7 +43,8 @@ _KINDS = {
 }
 _MEANINGS: Mapping[Exit, str] = {
     Exit.OK: "done",
-    Exit.CHECK_FAILED: "it worked, and its answer is no: counts do not add up, a broken contract",
+    Exit.CHECK_FAILED: "it worked, and its answer is no: counts do not add up, a contract breaks, "
+    "tests fail",
     Exit.USAGE: "a wrong option or argument",
     Exit.BAD_DATA: "`publish`: some lines were refused and named, the rest was published",
     Exit.CRASHED: "a defect, or a failure of the machine",
@@ -152,6 +161,39 @@ def lineage() -> str:
     return ", ".join(f"`{name}` {_type(kind)}" for name, kind in LINEAGE) + "\n"
 
 
+def silver() -> str:
+    return _models("silver")
+
+
+def gold() -> str:
+    return _models("gold")
+
+
+def _models(layer: str) -> str:
+    """The tables of a layer of the warehouse, as its YAML describes them."""
+    documents = [yaml.safe_load(file.read_text("utf-8")) for file in _described(layer)]
+    models = [model for document in documents for model in document["models"]]
+    return "\n".join(_item(f"`{m['name']}`", m["description"].strip()) for m in models) + "\n"
+
+
+def _described(layer: str) -> list[Path]:
+    return sorted((WAREHOUSE / "models" / layer).glob("*.yml"))
+
+
+def dbt_sources() -> str:
+    return sources_yaml(bronze_tables(load_contracts(HOUSE / "schemas")).values())
+
+
+def product_seed() -> str:
+    file = WAREHOUSE / "seeds" / "product_catalog.json"
+    return json_to_csv(
+        file.read_text("utf-8"),
+        name=file.name,
+        as_json=("attributes",),
+        renamed={"price_amount": "price", "price_currency": "currency"},
+    )
+
+
 def _columns(schema: Any) -> str:
     return ", ".join(f"`{field.name}` {_type(field.type)}" for field in schema) + "."
 
@@ -164,10 +206,16 @@ def _type(kind: object) -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "cli": cli,
     "exits": exits,
+    "gold": gold,
     "lineage": lineage,
     "metrics": metrics,
+    "silver": silver,
     "tables": tables,
     "worker_metrics": worker_metrics,
+}
+FILES: Mapping[Path, Callable[[], str]] = {
+    WAREHOUSE / "models" / "bronze" / "sources.yml": dbt_sources,
+    WAREHOUSE / "seeds" / "product_catalog.csv": product_seed,
 }
 
 
@@ -178,15 +226,16 @@ def generated(page: str) -> str:
 
 def main() -> None:
     check, outdated = "--check" in sys.argv[1:], []
-    for file in sorted(DOCS.rglob("*.md")):
-        old = file.read_text("utf-8")
-        new = generated(old)
+    pages = {file: partial(generated, file.read_text("utf-8")) for file in DOCS.rglob("*.md")}
+    for file, make in sorted({**pages, **FILES}.items()):
+        old = file.read_text("utf-8") if file.exists() else ""
+        new = make()
         if new != old:
             outdated.append(file)
             if not check:
                 file.write_text(new, "utf-8")
     for file in outdated:
-        print(f"{'not current' if check else 'wrote'}: {file.relative_to(DOCS.parent)}")
+        print(f"{'not current' if check else 'wrote'}: {file.relative_to(HOUSE)}")
     if check and outdated:
         sys.exit("run `python docs/generate.py`")
 

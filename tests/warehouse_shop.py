@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from dataflows.connectors.lake import LakeWriter
-from dataflows.connectors.records import Records
+from dataflows.connectors.records import Headers, Records
 from dataflows.contracts import load_contracts
 from dataflows.flows.load import LINEAGE
 from dataflows.flows.tables import DeadLetterTable, DocumentTable, EventTable
@@ -319,7 +319,7 @@ def _write(lake: Path, topic: str, deliveries: Sequence[Delivery]) -> None:
 
 def put_dead_letters(lake: Path, reasons: Sequence[str]) -> None:
     """Dead letters of clicks, for these reasons, with bytes that are no UTF-8."""
-    headers = [
+    headers: list[Headers] = [
         (
             ("dlq-reason", reason.encode()),
             ("dlq-message", b"why"),

@@ -72,9 +72,13 @@ def exit_code(error: TidegateError) -> Exit:
     from dataflows.connectors.log import LogUnreachable
     from dataflows.runtime.recovery import LeaseHeld
     from services.supervisor.supervise import WorkersFailed
+    from services.warehouse.errors import ChecksFailed, WarehouseError
 
+    if isinstance(error, ChecksFailed):
+        return Exit.CHECK_FAILED
     if isinstance(error, WorkersFailed):
         known = (Exit.UNAVAILABLE, Exit.REFUSED)
         return Exit(error.code) if error.code in known else Exit.CRASHED
     passing = isinstance(error, LeaseHeld | LogUnreachable)
+    passing |= isinstance(error, WarehouseError) and error.may_pass
     return Exit.UNAVAILABLE if passing else Exit.REFUSED

@@ -105,9 +105,15 @@ def _with_lineage(schema: pa.Schema) -> pa.Schema:
 
 
 def create_bronze(
-    database: duckdb.DuckDBPyConnection, tables: Mapping[str, BronzeTable], lake: Path
+    database: duckdb.DuckDBPyConnection,
+    tables: Mapping[str, BronzeTable],
+    lake: Path,
+    called: Path | None = None,
 ) -> None:
     """Makes (again) a view for each table over what `lake` holds now; none of its files, no rows.
+
+    Args:
+        called: what a person calls that lake, where it is a copy.
 
     Raises:
         WarehouseError: a file that is no Parquet file, or has a column that no contract knows.
@@ -116,7 +122,12 @@ def create_bronze(
     database.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
     for table in tables.values():
         files = lake_files(lake, table.name) if (lake / table.name).is_dir() else []
-        query = _over_files(database, table, lake / table.name, files)
+        try:
+            query = _over_files(database, table, lake / table.name, files)
+        except WarehouseError as error:
+            shown = str(called or lake)
+            text = str(error).replace(str(lake.absolute()), shown).replace(str(lake), shown)
+            raise WarehouseError(text) from error
         database.execute(f"CREATE OR REPLACE VIEW {SCHEMA}.{table.name} AS {query}")
 
 

@@ -73,7 +73,7 @@ def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None)
             return _build_all(shop, tell)
         shop.copy_last_good()
         with shop.database() as database:
-            create_bronze(database, shop.tables, shop.place.lake)
+            create_bronze(database, shop.tables, shop.place.lake, shop.config.lake_path)
             changed = changed_cells(Ledger(database).holdings, shop.held)
             if not changed:
                 return _report(shop, "unchanged", [], [], _gold_rows(database))
@@ -105,7 +105,7 @@ def reprocess(
             )
         shop.copy_last_good()
         with shop.database() as database:
-            create_bronze(database, shop.tables, shop.place.lake)
+            create_bronze(database, shop.tables, shop.place.lake, shop.config.lake_path)
             ledger = Ledger(database)
             before, answered = ledger.holdings, ledger.answered
             if asked is not None:
@@ -154,7 +154,7 @@ def _build_all(shop: Workshop, tell: Tell) -> Report:
         ledger = Ledger(database)
         if shop.last_made_with is not None:
             ledger.take_history(shop.place.file)
-        create_bronze(database, shop.tables, shop.place.lake)
+        create_bronze(database, shop.tables, shop.place.lake, shop.config.lake_path)
         requests = _request_count(database)
     nodes = _run(shop, (*NODES, "--full-refresh"), (), tell)
     return _finish(shop, "full", shop.all_dates, shop.held, nodes, requests)

@@ -90,8 +90,8 @@ class Dbt:
         inner, outer = padded_keys(self.key)
         return {
             **os.environ,
-            "TIDEGATE_WAREHOUSE_FILE": str(self.file.absolute()),
-            "TIDEGATE_WAREHOUSE_MEMORY": self.memory,
+            "WAREHOUSE_FILE": str(self.file.absolute()),
+            "WAREHOUSE_MEMORY": self.memory,
             "DBT_ENV_SECRET_PSEUDONYM_INNER": inner,
             "DBT_ENV_SECRET_PSEUDONYM_OUTER": outer,
             "DO_NOT_TRACK": "1",

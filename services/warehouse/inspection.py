@@ -21,7 +21,7 @@ def freshness(config: Config) -> list[Node]:
     """
     with workshop(config) as shop:
         with shop.database() as database:
-            create_bronze(database, shop.tables, shop.place.lake)
+            create_bronze(database, shop.tables, shop.place.lake, shop.config.lake_path)
             empty = {
                 table.name
                 for table in shop.tables.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from services.warehouse.errors import WarehouseError
@@ -49,11 +49,15 @@ def json_to_csv(
             row[column] = value
         rows.append(row)
     columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [_line(columns), *(_line([row.get(column, "") for column in columns]) for row in rows)]
+    return "".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Ends with a line feed. `csv` alone would leave carriage returns in cells unquoted then."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    csv.writer(out, lineterminator="\r\n").writerow(cells)
+    return out.getvalue().removesuffix("\r\n") + "\n"
 
 
 class _Written(str):

@@ -30,8 +30,9 @@ _KINDS = {
 class Progress:
     """One line on a terminal's standard error, gone at the end; silent elsewhere."""
 
-    def __init__(self, out: TextIO = sys.stderr):
-        self._out, self._shown, self._count = out, out.isatty(), 0
+    def __init__(self, out: TextIO | None = None):
+        self._out, self._count = out or sys.stderr, 0
+        self._shown = self._out.isatty()
 
     def __enter__(self) -> Progress:
         return self

@@ -40,7 +40,7 @@ class Checkout:
         self.directory = directory
         directory.mkdir()
         (directory / ".venv").symlink_to(sys.prefix)
-        for part in ("rules", "schemas"):
+        for part in ("rules", "schemas", "warehouse_sql"):
             shutil.copytree(HOUSE / part, directory / part)
         shutil.copy(HOUSE / "README.md", directory)
         self.port = free_ports()
@@ -50,6 +50,7 @@ class Checkout:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "TIDEGATE_RULES": str(directory / "rules"),
             "TIDEGATE_SCHEMAS": str(directory / "schemas"),
+            "TIDEGATE_WAREHOUSE_SQL": str(directory / "warehouse_sql"),
             "TIDEGATE_SERVICE_PORT": str(self.port),
             "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": "1s",
         }
@@ -206,7 +207,12 @@ def test_the_tutorial(checkout: Checkout) -> None:
 
 def test_what_goes_on_from_the_demo(checkout: Checkout) -> None:
     checkout.run("make demo")
-    for page in ("how-to/new-rule", "how-to/audit-with-replay", "reference/lake"):
+    for page in (
+        "how-to/new-rule",
+        "how-to/audit-with-replay",
+        "how-to/warehouse",
+        "reference/lake",
+    ):
         checkout.page(f"docs/{page}.md")
 
 

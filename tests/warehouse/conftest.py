@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 from built_warehouse import Built, config_of
 from warehouse_shop import Shop, put, put_dead_letters
 
+from services.warehouse import build as build_module
+from services.warehouse import dbt
 from services.warehouse.build import build
+from services.warehouse.dbt_process import Node, node_of
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +30,36 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
             put_dead_letters(directory / "lake", ["not_json", "too_late", "missing_user"])
             build(config_of(directory))
     return Built(shop, directory)
+
+
+_PARSED: list[Any] = []  # by the first test of a process that needs it
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dbt without a process of its own, parsed once, without tests: these take most of the time."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    def run(
+        self: dbt.Dbt, command: Sequence[str], *, dates: Iterable[Any] = (), tell: dbt.Tell
+    ) -> list[Node]:
+        for name, value in self._environment().items():
+            monkeypatch.setenv(name, value)
+        if not _PARSED:
+            _PARSED.append(dbtRunner().invoke(self._arguments(["parse"], ())).result)
+        words = [
+            "build",
+            "--exclude-resource-types",
+            "unit_test",
+            "--exclude-resource-types",
+            "test",
+        ]
+        arguments = self._arguments([*words, *command[len(build_module.NODES) :]], dates)
+        done = dbtRunner(manifest=_PARSED[0]).invoke(arguments)
+        if (environment := DuckDBConnectionManager._ENV) is not None:
+            environment.close()  # it keeps the file open otherwise
+            DuckDBConnectionManager._ENV = None
+        return [node_of(result) for result in done.result]  # type: ignore[union-attr]
+
+    monkeypatch.setattr(dbt.Dbt, "run", run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
@@ -108,8 +110,10 @@ def test_every_event_is_there_once_with_the_customer_as_of_then(built: Built, tr
         "SELECT source, event_id, event_timestamp, event_date, e.user_id, version, lateness "
         "FROM gold.fct_events e JOIN gold.dim_customers_scd2 USING (customer_key)"
     )
-    sources = (("clickstream", "event_id", truth.clicks),)
-    sources += (("transactions", "transaction_id", truth.payments),)
+    sources = (
+        ("clickstream", "event_id", truth.clicks),
+        ("transactions", "transaction_id", truth.payments),
+    )
     expected = [
         (
             *(source, e[key], at(e), day(e), e["user_id"]),
@@ -253,10 +257,14 @@ def test_a_day_in_figures(built: Built, truth: Truth) -> None:
         lateness = Counter(e["lateness"] for e in (*clicks, *payments))
         alerts = [a for _, a in truth.arrivals["alerts"] if day(a) == today]
         frauds = sum(truth.verdict(e["transaction_id"]) == "fraud" for e in payments)
-        row = (today, len(clicks), len({e["user_id"] for e in (*clicks, *payments)}))
-        row += (len(sessions), buying, len(payments), len(bought), sum(euros))
-        row += (len(bought) - len(euros), frauds, len(alerts))
-        expected.append((*row, lateness["late"], lateness["buffered"], buying / len(sessions)))
+        expected.append(
+            (
+                *(today, len(clicks), len({e["user_id"] for e in (*clicks, *payments)})),
+                *(len(sessions), buying, len(payments), len(bought), sum(euros)),
+                *(len(bought) - len(euros), frauds, len(alerts)),
+                *(lateness["late"], lateness["buffered"], buying / len(sessions)),
+            )
+        )
     assert sorted(found) == expected
 
 
@@ -400,3 +408,28 @@ def test_dates_are_whole_years(built: Built) -> None:
         row = (today, today.year, (today.month + 2) // 3, today.month, today.day, week, weekday)
         expected.append((*row, weekday > 5))
     assert found == expected
+
+
+def test_devices_are_keyed_pseudonyms(built: Built, truth: Truth) -> None:
+    key = bytes.fromhex((built.directory / "pii.key").read_text())
+    found = built.rows("SELECT event_id, device_id FROM silver.stg_clickstream")
+    assert sorted(found) == sorted(
+        (
+            click["event_id"],
+            hmac.new(key, click["device"]["device_id"].encode(), hashlib.sha256).hexdigest(),
+        )
+        for click in truth.clicks
+    )
+
+
+def test_what_is_quarantined_is_visible(built: Built) -> None:
+    found = built.rows("SELECT source, reason FROM silver.stg_quarantined ORDER BY reason")
+    assert found == [("clickstream", "missing_user"), ("clickstream", "too_late")]
+    letters = built.rows("SELECT reason, record_value FROM silver.stg_dead_letters")
+    assert ("not_json", b"\xff\x00") in letters
+    assert len(letters) == 3
+
+
+def test_extras_are_kept(built: Built, truth: Truth) -> None:
+    found = built.rows("SELECT extras FROM silver.stg_clickstream WHERE extras IS NOT NULL")
+    assert found == [('{"experiment":"ü"}',)] * sum("extras" in click for click in truth.clicks)

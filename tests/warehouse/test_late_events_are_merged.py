@@ -4,55 +4,18 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from built_warehouse import Built, config_of
 from warehouse_shop import MONDAY, Delivery, Shop, put
 
-from services.warehouse import build as build_module
-from services.warehouse import dbt
 from services.warehouse.build import Asked, build, reprocess
 from services.warehouse.database import open_database
-from services.warehouse.dbt_process import Node, node_of
 
 FIRST = MONDAY.date()
-
-_PARSED: list[Any] = []  # by the first test of a process that needs it
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """dbt without a process of its own, parsed once, without tests: these take most of the time."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-    from dbt.cli.main import dbtRunner
-
-    def run(
-        self: dbt.Dbt, command: Sequence[str], *, dates: Iterable[Any] = (), tell: dbt.Tell
-    ) -> list[Node]:
-        for name, value in self._environment().items():
-            monkeypatch.setenv(name, value)
-        if not _PARSED:
-            _PARSED.append(dbtRunner().invoke(self._arguments(["parse"], ())).result)
-        words = [
-            "build",
-            "--exclude-resource-types",
-            "unit_test",
-            "--exclude-resource-types",
-            "test",
-        ]
-        arguments = self._arguments([*words, *command[len(build_module.NODES) :]], dates)
-        done = dbtRunner(manifest=_PARSED[0]).invoke(arguments)
-        assert done.success, done
-        if (environment := DuckDBConnectionManager._ENV) is not None:
-            environment.close()  # it keeps the file open otherwise
-            DuckDBConnectionManager._ENV = None
-        return [node_of(result) for result in done.result]  # type: ignore[union-attr]
-
-    monkeypatch.setattr(dbt.Dbt, "run", run)
 
 
 def gold(directory: Path) -> dict[str, list[tuple[Any, ...]]]:

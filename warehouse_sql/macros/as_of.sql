@@ -4,7 +4,9 @@
         on
             {{ table }}.user_id = customer.user_id
             and {{ table }}.{{ instant }} >= customer.valid_from
-            and (customer.valid_to is null or {{ table }}.{{ instant }} < customer.valid_to)
+            -- no `or`: only comparisons let engines hash an outer join
+            and {{ table }}.{{ instant }}
+            < coalesce(customer.valid_to, cast('9999-12-31 00:00:00+00' as {{ adapter.dispatch('instant_type', 'tidegate')() }}))
 {%- endmacro %}
 
 {# The key of that version; the unknown one before the first. #}

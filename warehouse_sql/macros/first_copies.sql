@@ -1,39 +1,22 @@
 {#
-    Of each event its first copy, by arrival and then by its place in the log: the answer does not
-    depend on the order in which copies came into the lake. Events that the quarantine seed names
-    are left out. Copies are few: only those are sorted. A run of some dates also looks for copies
-    under all the others, which may be the first ones.
+    Of each event its first copy, by arrival and then by its place in the log, as `events`: the
+    answer does not depend on the order in which copies came into the lake. Events that the
+    quarantine seed names are left out. A run of some dates also looks for copies under all the
+    others, for the first one may be there.
+
+    Copies are few, so only those are sorted; and no step but the last one reads wide rows.
 #}
 {% macro first_copies(table, key, order='arrived_at, _topic, _partition, _offset') -%}
-    with arrived as (
+    {%- set lake = source('bronze', table) -%}
+    {%- set some_dates = is_incremental() and var('dates') -%}
+    with repeated as (
 
-        select * from {{ source('bronze', table) }}
-        where
-            {{ in_run() }}
-            and {{ key }} not in (
-                select event_key from {{ ref('quarantined_events') }}
-                where source = '{{ table }}'
-            )
-
-    ),
-
-    copies as (
-
-        select * from arrived
-        {%- if is_incremental() and var('dates') %}
-        union all
-        select * from {{ source('bronze', table) }}
+        select {{ key }} as event_key from {{ lake }}
         where
             event_date >= date '1970-01-01'
-            and not {{ in_run() }}
-            and {{ key }} in (select {{ key }} from arrived)
-        {%- endif %}
-
-    ),
-
-    repeated as (
-
-        select {{ key }} as event_key from copies
+            {%- if some_dates %}
+            and {{ key }} in (select {{ key }} from {{ lake }} where {{ in_run() }})
+            {%- endif %}
         group by {{ key }}
         having count(*) > 1
 
@@ -42,32 +25,36 @@
     first_of_repeated as (
 
         select
+            {{ key }} as event_key,
             _topic,
             _partition,
             _offset
-        from copies
-        where {{ key }} in (select event_key from repeated)
+        from {{ lake }}
+        where
+            event_date >= date '1970-01-01'
+            and {{ key }} in (select event_key from repeated)
         qualify row_number() over (partition by {{ key }} order by {{ order }}) = 1
 
     ),
 
     events as (
 
-        select arrived.* from arrived
-        where arrived.{{ key }} not in (select event_key from repeated)
-        union all
-        select arrived.* from arrived
-        inner join first_of_repeated
-            on
-                arrived._topic = first_of_repeated._topic
-                and arrived._partition = first_of_repeated._partition
-                and arrived._offset = first_of_repeated._offset
-        where arrived.{{ key }} in (select event_key from repeated)
-        -- a row that the lake has twice is one
-        qualify row_number() over (
-            partition by arrived._topic, arrived._partition, arrived._offset
-            order by arrived.event_date
-        ) = 1
+        select lake.* from {{ lake }} as lake
+        left join first_of_repeated on lake.{{ key }} = first_of_repeated.event_key
+        where
+            {{ in_run('lake.event_date') }}
+            and (
+                first_of_repeated.event_key is null
+                or (
+                    lake._topic = first_of_repeated._topic
+                    and lake._partition = first_of_repeated._partition
+                    and lake._offset = first_of_repeated._offset
+                )
+            )
+            and lake.{{ key }} not in (
+                select event_key from {{ ref('quarantined_events') }}
+                where source = '{{ table }}'
+            )
 
     )
 {%- endmacro %}

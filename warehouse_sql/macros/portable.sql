@@ -147,3 +147,7 @@
         from unnest({{ table }}.{{ list }}) as item with offset as place
     ) as items
 {%- endmacro %}
+
+{# The type of an instant. #}
+{% macro default__instant_type() %}timestamp with time zone{% endmacro %}
+{% macro bigquery__instant_type() %}timestamp{% endmacro %}

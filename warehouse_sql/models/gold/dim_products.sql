@@ -52,4 +52,4 @@ select
     0 as change_count,
     true as is_from_seed
 from {{ ref('product_catalog') }}
-where product_id not in (select product_id from streamed)
+where product_id not in (select streamed.product_id from streamed)

@@ -3,7 +3,7 @@ with purchases as (
 
     select * from {{ ref('fct_user_purchases') }}
     qualify row_number() over (
-        partition by user_id order by frequency desc, monetary desc, currency
+        partition by user_id order by frequency desc, monetary desc, currency asc
     ) = 1
 
 ),

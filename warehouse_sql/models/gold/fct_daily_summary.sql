@@ -37,19 +37,27 @@ sessions as (
 
 ),
 
+transactions as (
+
+    select
+        *,
+        currency = '{{ var("reporting_currency") }}' as is_reported
+    from {{ ref('fct_transactions') }}
+    where event_date >= date '1970-01-01'
+
+),
+
 payments as (
 
     select
         event_date,
         count(*) as payment_count,
         count(case when is_purchase then 1 end) as purchase_count,
-        count(case when is_purchase and currency <> '{{ var("reporting_currency") }}' then 1 end)
+        count(case when is_purchase and not is_reported then 1 end)
             as purchase_in_other_currency_count,
-        sum(case when is_purchase and currency = '{{ var("reporting_currency") }}' then total_amount else 0 end)
-            as revenue,
+        sum(case when is_purchase and is_reported then total_amount else 0 end) as revenue,
         count(case when label = 'fraud' then 1 end) as fraud_count
-    from {{ ref('fct_transactions') }}
-    where event_date >= date '1970-01-01'
+    from transactions
     group by event_date
 
 ),

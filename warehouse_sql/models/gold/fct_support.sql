@@ -48,7 +48,7 @@ rated as (
     from steps
     where satisfaction is not null
     qualify row_number() over (
-        partition by ticket_id order by event_timestamp desc, arrived_at desc, event_id
+        partition by ticket_id order by event_timestamp desc, arrived_at desc, event_id asc
     ) = 1
 
 )

@@ -37,7 +37,7 @@ shared as (
         view_count / nullif(sum(view_count) over (partition by user_id), 0) as view_share,
         row_number() over (
             partition by user_id
-            order by view_count desc, cart_count desc, last_seen_at desc, category
+            order by view_count desc, cart_count desc, last_seen_at desc, category asc
         ) as preference
     from counted
 

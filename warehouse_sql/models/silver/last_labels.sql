@@ -8,5 +8,5 @@ from {{ ref('stg_labels') }}
 where event_date >= date '1970-01-01'
 qualify row_number() over (
     partition by transaction_id
-    order by event_timestamp desc, arrived_at desc, label_id
+    order by event_timestamp desc, arrived_at desc, label_id asc
 ) = 1

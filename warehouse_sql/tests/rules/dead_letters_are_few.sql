@@ -6,10 +6,11 @@
     error_if='>100',
 ) }}
 
-select cast(
-    1000 * letters.record_count / nullif(letters.record_count + events.record_count, 0)
-    as {{ dbt.type_bigint() }}
-) as per_thousand
+select
+    cast(
+        1000 * letters.record_count / nullif(letters.record_count + events.record_count, 0)
+        as {{ dbt.type_bigint() }}
+    ) as per_thousand
 from (select count(*) as record_count from {{ ref('stg_dead_letters') }}) as letters
 cross join (
     select count(*) as record_count from {{ ref('fct_events') }}

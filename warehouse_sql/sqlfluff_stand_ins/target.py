@@ -1,0 +1,3 @@
+"""Stands in for the target that dbt runs on."""
+
+type = "duckdb"
