@@ -71,15 +71,9 @@ def lines(report: Report) -> list[str]:
     ]
     width = max(map(len, report.rows), default=0)
     tables = [f"  {name:<{width}} {rows:>12,}" for name, rows in report.rows.items()]
-    tests = f"✓ {report.models} models, {report.tests} tests hold"
+    hold = report.tests - len(report.warnings)
     warned = [f"! {node.name}: {node.message}" for node in report.warnings]
-    return [
-        *head,
-        *tables,
-        "",
-        tests + (f", {len(warned)} with a warning" if warned else ""),
-        *warned,
-    ]
+    return [*head, *tables, "", f"✓ {report.models} models, {hold} tests hold", *warned]
 
 
 def print_answer(answer: Answer) -> None:

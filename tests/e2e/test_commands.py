@@ -109,7 +109,11 @@ def test_simulate_tells_the_truth_as_json(place: Place) -> None:
 
 def test_no_json_option_is_left_untried() -> None:
     of_state = {("state", "export"), ("state", "show"), ("state", "restore")}
-    elsewhere = {("simulate",), ("health",), *of_state}  # test_moving_a_slot has state to show
+    of_warehouse = {
+        ("warehouse", command) for command in ("build", "docs", "freshness", "query", "reprocess")
+    }  # test_what_programs_read has a warehouse to ask
+    # test_moving_a_slot has state to show
+    elsewhere = {("simulate",), ("health",), *of_state, *of_warehouse}
     assert {*JSON_CALLS, *elsewhere} == WITH_JSON
 
 

@@ -42,24 +42,21 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from dbt.cli.main import dbtRunner
 
     def run(
-        self: dbt.Dbt, command: Sequence[str], *, dates: Iterable[Any] = (), tell: dbt.Tell
+        self: dbt.Dbt, command: Sequence[str], *, dates: Iterable[Any] = (), tell: object = None
     ) -> list[Node]:
         for name, value in self._environment().items():
             monkeypatch.setenv(name, value)
         if not _PARSED:
             _PARSED.append(dbtRunner().invoke(self._arguments(["parse"], ())).result)
-        words = [
-            "build",
-            "--exclude-resource-types",
-            "unit_test",
-            "--exclude-resource-types",
-            "test",
-        ]
-        arguments = self._arguments([*words, *command[len(build_module.NODES) :]], dates)
-        done = dbtRunner(manifest=_PARSED[0]).invoke(arguments)
+        words = list(command)
+        if command[: len(build_module.NODES)] == build_module.NODES:
+            rest = command[len(build_module.NODES) :]
+            kinds = ("--exclude-resource-types", "unit_test", "--exclude-resource-types", "test")
+            words = ["build", *kinds, *rest]
+        done = dbtRunner(manifest=_PARSED[0]).invoke(self._arguments(words, dates))
         if (environment := DuckDBConnectionManager._ENV) is not None:
             environment.close()  # it keeps the file open otherwise
             DuckDBConnectionManager._ENV = None
-        return [node_of(result) for result in done.result]  # type: ignore[union-attr]
+        return [node_of(result) for result in getattr(done.result, "results", ())]
 
     monkeypatch.setattr(dbt.Dbt, "run", run)

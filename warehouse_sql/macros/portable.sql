@@ -16,16 +16,6 @@
 {% macro default__utc_date(instant) %}cast({{ instant }} at time zone 'UTC' as date){% endmacro %}
 {% macro bigquery__utc_date(instant) %}date({{ instant }}, 'UTC'){% endmacro %}
 
-{# The hour, 0 to 23, of an instant in UTC. #}
-{% macro utc_hour(instant) -%}
-    {{ adapter.dispatch('utc_hour', 'tidegate')(instant) }}
-{%- endmacro %}
-
-{% macro default__utc_hour(instant) -%}
-    cast(extract(hour from {{ instant }} at time zone 'UTC') as integer)
-{%- endmacro %}
-{% macro bigquery__utc_hour(instant) %}extract(hour from {{ instant }} at time zone 'UTC'){% endmacro %}
-
 {# Seconds from one instant to the next, with their fraction. #}
 {% macro seconds_between(first, last) -%}
     {{ adapter.dispatch('seconds_between', 'tidegate')(first, last) }}
@@ -129,7 +119,7 @@
 {% macro default__list_length(list) %}cast(coalesce(len({{ list }}), 0) as bigint){% endmacro %}
 {% macro bigquery__list_length(list) %}coalesce(array_length({{ list }}), 0){% endmacro %}
 
-{# A join to each item of a list of a table, with its place from 1 on: `item` and `item_number`. #}
+{# A join to each `item` of a list of a table; item_number() is its place, from 1 on. #}
 {% macro each_item(table, list) -%}
     {{ adapter.dispatch('each_item', 'tidegate')(table, list) }}
 {%- endmacro %}
@@ -142,11 +132,12 @@
     ) as items
 {%- endmacro %}
 {% macro bigquery__each_item(table, list) -%}
-    cross join lateral (
-        select item, place + 1 as item_number
-        from unnest({{ table }}.{{ list }}) as item with offset as place
-    ) as items
+    cross join unnest({{ table }}.{{ list }}) as item with offset as item_place
 {%- endmacro %}
+
+{% macro item_number() %}{{ adapter.dispatch('item_number', 'tidegate')() }}{% endmacro %}
+{% macro default__item_number() %}item_number{% endmacro %}
+{% macro bigquery__item_number() %}item_place + 1{% endmacro %}
 
 {# The type of an instant. #}
 {% macro default__instant_type() %}timestamp with time zone{% endmacro %}

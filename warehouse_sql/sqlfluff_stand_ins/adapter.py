@@ -7,7 +7,8 @@ from collections.abc import Callable
 _KINDS = {
     "money_type": "decimal(18, 2)",
     "instant_type": "timestamp",
-    "each_item": "cross join other_items as items",
+    "each_item": "cross join item",
+    "item_number": "item_number",
     "every_day_of_years": "select event_date as date_day from events",
     "json_text": "json_text",
 }

@@ -9,13 +9,13 @@ with transactions as (
 
 select
     transactions.transaction_id,
-    cast(items.item_number as {{ dbt.type_bigint() }}) as item_number,
+    cast({{ item_number() }} as {{ dbt.type_bigint() }}) as item_number,
     transactions.event_timestamp,
     transactions.event_date,
-    items.item.product_id as product_id,
-    items.item.quantity as quantity,
-    {{ as_money('items.item.unit_price') }} as unit_price,
-    {{ as_money('items.item.amount') }} as amount,
+    item.product_id as product_id,
+    item.quantity as quantity,
+    {{ as_money('item.unit_price') }} as unit_price,
+    {{ as_money('item.amount') }} as amount,
     transactions.currency,
     transactions._topic,
     transactions._partition,
