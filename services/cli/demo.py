@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+WAREHOUSE_QUERY = "warehouse query 'FROM gold.fct_daily_summary'"
+
+
 def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(broker)
@@ -33,8 +36,8 @@ def demo(
 ) -> None:
     """A month of a shop's life through every flow, checked against what was injected.
 
-    Takes under two minutes, leaves an HTML report, exits with 1 if anything does not add up.
-    Examples: `tidegate demo`, `tidegate demo --bus kafka`,
+    Takes about two minutes, leaves an HTML report and a warehouse, exits with 1 if anything does
+    not add up. Examples: `tidegate demo`, `tidegate demo --bus kafka`,
     `tidegate demo --days 7 --events 80000 --seed 11`.
     """
     from dataflows.runtime.signals import install
@@ -80,7 +83,7 @@ def _what_next(console: Console, page: Path, directory: Path, kafka: str | None)
         asking = f"TIDEGATE_BUS={kafka} {asking}"
     else:
         console.print("Try next:")
-    for line in ("peek alerts -n 1", "peek dlq.clickstream -n 3", "status"):
+    for line in ("peek alerts -n 1", WAREHOUSE_QUERY, "status"):
         console.print(f"  {asking} {line}", highlight=False, soft_wrap=True)
 
 

@@ -22,6 +22,7 @@ from services.demo.latency import alert_latencies_ms
 from services.demo.progress import Progress
 from services.demo.service import Service
 from services.report.facts import Facts, LagSample, RunFigures, gather
+from services.report.model import Day, WarehouseFacts
 from services.report.page import write_page
 from services.simulator.driver import publish_chunks
 from services.simulator.settings import SimulationSettings
@@ -30,11 +31,19 @@ from services.simulator.stream import Chunk
 from services.simulator.truth import write_truth
 from services.status.slots import SlotStatus, flow_totals, slot_statuses
 from services.supervisor.service import LEASE_WAIT
+from services.warehouse.build import build
+from services.warehouse.place import Place
+from services.warehouse.query import query
 
 SAMPLE_EVERY_S = 0.5
 REFERENCE_EVERY_S = 0.05
 DRAINED_SAMPLES = 3  # in a row without lag: outputs of one flow are inputs of the next
 DRAIN_TIMEOUT_S = 120.0
+DAYS = """
+    SELECT CAST(event_date AS VARCHAR) AS date, click_count AS clicks, payment_count AS payments,
+        purchase_count AS purchases, revenue
+    FROM gold.fct_daily_summary ORDER BY event_date
+"""
 MARKER_FILE = "made-by-tidegate-demo"
 
 
@@ -80,6 +89,8 @@ def run_demo(
         seconds = time.monotonic() - publishing
     finally:
         service.stop()
+    progress.step("building the warehouse")
+    warehouse = _warehouse(config, simulation.truth.currency)
     progress.step("checking and reporting")
     facts = gather(
         config.lake_path,
@@ -89,6 +100,7 @@ def run_demo(
         _figures(
             shop, settings, simulation.records, started_at, seconds, time.monotonic() - started
         ),
+        warehouse,
     )
     page = config.data_path / "report.html"
     write_page(facts, page)
@@ -160,6 +172,20 @@ def _in_turn(shop: Shop, simulation: Simulation, enough: threading.Event) -> Ite
         while reference_behind(shop) and not enough.wait(REFERENCE_EVERY_S):
             pass
         yield chunk
+
+
+def _warehouse(config: Config, currency: str) -> WarehouseFacts:
+    built = build(config)
+    answer = query(Place(config.data_path / "warehouse").file, DAYS)
+    return WarehouseFacts(
+        seconds=built.seconds,
+        models=built.models,
+        tests=built.tests,
+        currency=currency,
+        days=[
+            msgspec.convert(dict(zip(answer.columns, row, strict=True)), Day) for row in answer.rows
+        ],
+    )
 
 
 def _figures(

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
-from services.simulator.truth import GroundTruth
+from services.simulator.truth import DayTruth, GroundTruth
 from services.status.slots import FlowTotals
 
 
@@ -101,6 +101,20 @@ def check_all(
         ]
         comparisons = [*against_truth, *comparisons]
     return [Check(what, expected, got, expected == got) for what, expected, got in comparisons]
+
+
+def check_days(injected: Mapping[str, DayTruth], gold: Mapping[str, DayTruth]) -> list[Check]:
+    """For each figure of a day: on how many days gold has what was injected."""
+    days, none = sorted(injected.keys() | gold.keys()), DayTruth()
+    checks = []
+    for figure in DayTruth.__struct_fields__:
+        equal = sum(
+            getattr(injected.get(day, none), figure) == getattr(gold.get(day, none), figure)
+            for day in days
+        )
+        what = f"gold: days whose {figure} are those injected"
+        checks.append(Check(what, len(days), equal, len(days) == equal))
+    return checks
 
 
 _Comparison = tuple[str, int | Decimal, int | Decimal]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from services.report.checks import LakeCounts, check_all, tallies
+from services.report.checks import LakeCounts, check_all, check_days, tallies
 from services.report.lake import Lake
 from services.report.model import (
     Alert,
@@ -26,9 +26,10 @@ from services.report.model import (
     Series,
     SessionFacts,
     SourceCount,
+    WarehouseFacts,
 )
 from services.simulator.settings import SOURCES
-from services.simulator.truth import GroundTruth
+from services.simulator.truth import DayTruth, GroundTruth
 from services.status.slots import FlowTotals
 
 LATENESS = ("on_time", "late", "buffered")
@@ -48,6 +49,7 @@ def gather(
     truth: GroundTruth | None,
     lag_samples: Sequence[LagSample],
     figures: RunFigures,
+    warehouse: WarehouseFacts | None = None,
 ) -> Facts:
     """Reads the lake. The same lake and counts give the same facts.
 
@@ -77,8 +79,25 @@ def gather(
         lag=list(lag_samples),
         ingested=ingested,
         flows=list(totals),
-        checks=check_all(totals, truth, ingested, _lake_counts(tables, sources)),
+        checks=[
+            *check_all(totals, truth, ingested, _lake_counts(tables, sources)),
+            *(check_days(truth.daily, _gold(warehouse)) if truth and warehouse else ()),
+        ],
+        warehouse=warehouse,
     )
+
+
+def _gold(warehouse: WarehouseFacts) -> dict[str, DayTruth]:
+    """The days of gold as a truth would tell them."""
+    return {
+        day.date: DayTruth(
+            clicks=day.clicks,
+            payments=day.payments,
+            purchases=day.purchases,
+            revenue=str(day.revenue),
+        )
+        for day in warehouse.days
+    }
 
 
 def _dead_letters(lake: Lake) -> list[DeadLetters]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from services.report.model import Alert, Facts, Series
+from services.report.model import Alert, Facts, Series, WarehouseFacts
 from services.report.wording import count_of, instant, money, printable, words
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision.
@@ -54,6 +54,7 @@ def plots(facts: Facts) -> dict[str, Plot]:
         "funnel": _funnel(facts),
         "scores": _scores(facts),
         "alerts": _alerts(facts),
+        **({"days": _days(facts.warehouse)} if facts.warehouse else {}),
         "lag": _lag(facts),
     }
 
@@ -262,6 +263,24 @@ def _hover(alert: Alert) -> str:
         wrapped = textwrap.wrap(f"{rank}. {printable(reason.text, 160)}", _HOVER_COLUMNS)
         lines += [_plain(line) for line in wrapped]
     return "<br>".join(lines)
+
+
+def _days(warehouse: WarehouseFacts) -> Plot:
+    days, currency = warehouse.days, _plain(warehouse.currency)
+    data = [
+        {
+            "type": "bar",
+            "x": [day.date for day in days],
+            "y": [float(day.revenue) for day in days],
+            "customdata": [[day.purchases, day.payments, day.clicks] for day in days],
+            "hovertemplate": f"%{{x}}<br>%{{y:,.2f}} {currency}"
+            "<br>%{customdata[0]:,} purchases of %{customdata[1]:,} payments"
+            "<br>%{customdata[2]:,} clicks<extra></extra>",
+            "marker": {"color": GREEN},
+        }
+    ]
+    layout = _axes("day (UTC)", f"revenue ({currency})") | {"showlegend": False}
+    return Plot(data if days else [], layout)
 
 
 def _lag(facts: Facts) -> Plot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 
@@ -158,6 +159,26 @@ class Reprocessing(msgspec.Struct, frozen=True):
     late_events: int
 
 
+class Day(msgspec.Struct, frozen=True, kw_only=True):
+    """A day as gold has it; revenue in the reporting currency."""
+
+    date: str
+    clicks: int
+    payments: int
+    purchases: int
+    revenue: Decimal
+
+
+class WarehouseFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build of the warehouse made of the run's lake."""
+
+    seconds: float
+    models: int
+    tests: int
+    currency: str
+    days: list[Day]
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that the summary and the page show."""
 
@@ -175,6 +196,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ingested: list[Tally]
     flows: list[FlowTotals]
     checks: list[Check]
+    warehouse: WarehouseFacts | None = None
 
     @property
     def simulated(self) -> bool:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dataflows.runtime.fates import Reconciliation
 from services.report.checks import Check
-from services.report.model import Alert, Facts
+from services.report.model import Alert, Facts, WarehouseFacts
 from services.report.wording import (
     FATES,
     REASONS,
@@ -70,6 +70,8 @@ def _sections(facts: Facts) -> Iterator[RenderableType]:
     yield from _section("Fraud alerts", _alerts(facts))
     yield from _section("Late data", _late(facts))
     yield from _section("Dead letters", _dead_letters(facts))
+    if facts.warehouse is not None:
+        yield from _section("Warehouse", _warehouse(facts.warehouse))
     yield from _section("Speed", _speed(facts))
     yield from _section("Reconciliation", _reconciliation(facts))
 
@@ -207,6 +209,23 @@ def _tallies(facts: Facts, rows: list[tuple[str, str]]) -> RenderableType:
         beside = (f"{injected:,}", _mark(counted == injected)) if facts.simulated else ()
         table.add_row(label, f"{counted:,}", *beside)
     return table
+
+
+def _warehouse(warehouse: WarehouseFacts) -> Iterator[RenderableType]:
+    yield Text(
+        f"{count_of(warehouse.models, 'table')} of a star schema, built and tested by "
+        f"{count_of(warehouse.tests, 'test')} in {duration(warehouse.seconds)}."
+    )
+    if not warehouse.days:
+        return
+    best = max(warehouse.days, key=lambda day: day.revenue)
+    revenue = sum(day.revenue for day in warehouse.days)
+    purchases = sum(day.purchases for day in warehouse.days)
+    yield Text(
+        f"{count_of(purchases, 'purchase')} on {count_of(len(warehouse.days), 'day')} came to "
+        f"{money(float(revenue), warehouse.currency)}; most on {best.date}: "
+        f"{money(float(best.revenue), warehouse.currency)}."
+    )
 
 
 def _speed(facts: Facts) -> Iterator[RenderableType]:

@@ -28,9 +28,9 @@ from services.simulator.orders import (
 )
 from services.simulator.pages import make_pages
 from services.simulator.profiles import make_profiles
-from services.simulator.reckoning import FAILED, LATE, Verdicts
+from services.simulator.reckoning import BUFFERED, FAILED, LATE, Verdicts
 from services.simulator.rhythm import Ints
-from services.simulator.settings import SOURCES, SimulationSettings
+from services.simulator.settings import DAY_US, SOURCES, SimulationSettings
 from services.simulator.stream import (
     Chunk,
     Partition,
@@ -51,7 +51,7 @@ from services.simulator.tables import (
     Transactions,
 )
 from services.simulator.tickets import make_tickets
-from services.simulator.truth import GroundTruth
+from services.simulator.truth import DayTruth, GroundTruth
 from services.simulator.visits import Rows, Shop, plan_visits, walk
 
 # The mean of the funnel's Markov chain: how many visits give the clicks that are wanted.
@@ -251,6 +251,11 @@ def _truth(
         revenue=_revenue(month.ledger, paid),
         revenue_in_time=_revenue(month.ledger, in_time),
         currency=_CURRENCY,
+        daily=_daily(
+            month.ledger,
+            _valid(partitions["transactions"], judged["transactions"], BUFFERED),
+            _days(partitions["clickstream"], judged["clickstream"]),
+        ),
         frauds=describe_frauds(
             month.shop, month.devices, month.frauds.cases, month.ledger, paid, payment_salt
         ),
@@ -269,7 +274,31 @@ def _valid(partitions: list[Partition], judged: list[Verdicts], worst: int) -> I
     return np.flatnonzero(chosen)
 
 
+def _days(partitions: list[Partition], judged: list[Verdicts]) -> Ints:
+    """The day, since 1970, of each row that came within the horizon."""
+    event_us = partitions[0].table.event_us
+    return event_us[_valid(partitions, judged, BUFFERED)] // DAY_US
+
+
+def _daily(ledger: Ledger, paid: Ints, click_days: Ints) -> dict[str, DayTruth]:
+    paid_days = ledger.rows["event_us"][paid] // DAY_US
+    settled = _settled(ledger, paid)
+    found = {}
+    for day in np.union1d(click_days, paid_days).tolist():
+        of_day = paid[paid_days == day]
+        found[str(np.datetime64(day, "D"))] = DayTruth(
+            clicks=int(np.sum(click_days == day)),
+            payments=len(of_day),
+            purchases=int(np.sum(settled[paid_days == day])),
+            revenue=_revenue(ledger, of_day),
+        )
+    return found
+
+
+def _settled(ledger: Ledger, rows: Ints) -> NDArray[np.bool_]:
+    return np.isin(ledger.rows["status"][rows], (AUTHORIZED, CAPTURED))
+
+
 def _revenue(ledger: Ledger, rows: Ints) -> str:
-    paid = ledger.rows[rows]
-    settled = np.isin(paid["status"], (AUTHORIZED, CAPTURED))
-    return money(np.array([paid["cents"][settled].sum()]))[0]
+    cents = ledger.rows["cents"][rows][_settled(ledger, rows)]
+    return money(np.array([cents.sum()]))[0]

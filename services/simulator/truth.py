@@ -60,13 +60,25 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
     longest_run_hours: float
 
 
+class DayTruth(msgspec.Struct, frozen=True, kw_only=True):
+    """A day of event time: clicks and payments that came within the horizon, once each.
+
+    `purchases` are payments that are authorized or captured, `revenue` is what they come to.
+    """
+
+    clicks: int = 0
+    payments: int = 0
+    purchases: int = 0
+    revenue: str = "0.00"
+
+
 class GroundTruth(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known about a simulation.
 
     `visits` are shoppers' visits with at least one click in the stream, `purchases` their
     purchase clicks; bots and account takeovers count in neither. `revenue` sums authorized and
     captured transactions that are valid, once each, whatever their lateness; `revenue_in_time`
-    those on time or late. Both in `currency`, decimal.
+    those on time or late. Both in `currency`, decimal. `daily` goes by date, YYYY-MM-DD.
     """
 
     seed: int
@@ -83,6 +95,7 @@ class GroundTruth(msgspec.Struct, frozen=True, kw_only=True):
     revenue: str
     revenue_in_time: str
     currency: str
+    daily: dict[str, DayTruth] = {}
     frauds: list[FraudCase]
     bots: list[Bot]
 

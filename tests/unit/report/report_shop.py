@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dataflows.connectors.lake import LakeWriter
 from services.report.facts import gather
-from services.report.model import Facts, LagSample, RunFigures
+from services.report.model import Day, Facts, LagSample, RunFigures, WarehouseFacts
 from services.simulator.truth import FraudCase, GroundTruth, SourceTruth
 from services.status.slots import FlowTotals
 
@@ -232,6 +232,18 @@ FIGURES = RunFigures(
     days=2,
 )
 LAG = [LagSample(0.5, "ingest", 12), LagSample(0.5, "load", 9), LagSample(1.0, "ingest", 0)]
+
+
+WAREHOUSE = WarehouseFacts(
+    seconds=12.0,
+    models=29,
+    tests=116,
+    currency="EUR",
+    days=[
+        Day(date="2026-01-01", clicks=9, payments=3, purchases=2, revenue=Decimal("7.30")),
+        Day(date="2026-01-02", clicks=5, payments=1, purchases=1, revenue=Decimal("3.00")),
+    ],
+)
 
 
 def facts(lake: Path) -> Facts:

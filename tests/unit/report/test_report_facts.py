@@ -15,8 +15,10 @@ import report_shop as shop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.report.checks import check_days
 from services.report.facts import FUNNEL, LENGTH_MINUTES, gather
 from services.report.model import Facts, FraudKind, Reason, RunFigures
+from services.simulator.truth import DayTruth
 from services.status.slots import FlowTotals
 
 NOTHING = RunFigures(events=0, wall_seconds=0.0, events_per_second=0.0)
@@ -206,6 +208,25 @@ def test_a_wrong_lake_is_noticed(
     damage(tmp_path)
     facts = gather(tmp_path, shop.totals(), shop.truth(), [], shop.FIGURES)
     assert noticed in [check.what for check in facts.checks if not check.good]
+
+
+@pytest.mark.parametrize(
+    ("days", "noticed"),
+    [
+        ({}, []),
+        ({"2026-03-02": DayTruth(clicks=1)}, ["clicks"]),
+        ({"2026-03-01": DayTruth(clicks=3, payments=2, purchases=1, revenue="9.99")}, ["revenue"]),
+        ({"2026-03-01": DayTruth()}, ["clicks", "payments", "purchases", "revenue"]),
+    ],
+)
+def test_a_day_of_gold_that_is_not_what_happened_is_noticed(
+    days: dict[str, DayTruth], noticed: list[str]
+) -> None:
+    happened = {"2026-03-01": DayTruth(clicks=3, payments=2, purchases=1, revenue="10.00")}
+    checks = check_days(happened, happened | days)
+    bad = [check.what for check in checks if not check.good]
+    assert bad == [f"gold: days whose {figure} are those injected" for figure in noticed]
+    assert all(not check.good for check in check_days(happened, {}))
 
 
 def test_no_lake_is_all_zeros(tmp_path: Path) -> None:

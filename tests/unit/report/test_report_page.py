@@ -109,6 +109,13 @@ def test_says_the_same_as_the_facts(facts: Facts, tmp_path: Path) -> None:
     assert "21 ms" in text
 
 
+def test_what_each_day_came_to_is_drawn_where_gold_was_built(facts: Facts, tmp_path: Path) -> None:
+    assert ("id", "plot-days") not in page_of(facts, tmp_path).attributes
+    page = page_of(msgspec.structs.replace(facts, warehouse=shop.WAREHOUSE), tmp_path)
+    assert ("id", "plot-days") in page.attributes
+    assert "29 tables of a star schema" in " ".join(page.text.split())
+
+
 def test_failing_checks_come_first_and_loud(tmp_path: Path) -> None:
     shop.write_lake(tmp_path / "lake")
     totals = shop.totals()

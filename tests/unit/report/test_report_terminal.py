@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 import report_shop as shop
 from rich.cells import cell_len
@@ -69,6 +70,13 @@ def test_what_does_not_add_up_is_loud(tmp_path: Path) -> None:
     assert "✗ IT DOES NOT ADD UP: 1 of" in text
     assert "✗ ingest: records in, against their fates: expected 1,020, got 20 (-1,000)" in text
     assert "It adds up" not in text
+
+
+def test_what_gold_holds_where_it_was_built(facts: Facts) -> None:
+    text = printed(msgspec.structs.replace(facts, warehouse=shop.WAREHOUSE))
+    assert "29 tables of a star schema, built and tested by 116 tests in 12 s." in text
+    said = " ".join(text.split())
+    assert "3 purchases on 2 days came to 10.30 EUR; most on 2026-01-01: 7.30 EUR." in said
 
 
 def test_a_run_of_nothing(tmp_path: Path) -> None:

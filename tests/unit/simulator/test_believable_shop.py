@@ -16,7 +16,9 @@ from simulated import Seen, small
 from dataflows.contracts import Contract
 from services.simulator.settings import FaultRates, SimulationSettings
 from services.simulator.simulate import Simulation, simulate
-from services.simulator.truth import GroundTruth
+from services.simulator.truth import DayTruth, GroundTruth
+
+CALM = FaultRates(0, 0, 0, 0, 0, 0, 0)
 
 Events = dict[str, list[dict[str, Any]]]
 
@@ -73,9 +75,35 @@ def test_revenue_is_what_was_settled(month: Simulation, events: Events) -> None:
     assert month.truth.transactions == len(events["transactions"])
 
 
+def test_days_hold_what_happened_on_them() -> None:
+    simulation = simulate(small(faults=CALM))
+    found: dict[str, DayTruth] = {}
+    for chunk in simulation.chunks():
+        for part in chunk.parts:
+            if part.source not in ("clickstream", "transactions"):
+                continue
+            for value in part.values[:-1]:
+                event = json.loads(value or b"")
+                date = event["event_timestamp"][:10]
+                found[date] = with_event(found.get(date, DayTruth()), part.source, event)
+    assert simulation.truth.daily == found
+    assert len(found) > 1
+
+
+def with_event(day: DayTruth, source: str, event: dict[str, Any]) -> DayTruth:
+    if source == "clickstream":
+        return msgspec.structs.replace(day, clicks=day.clicks + 1)
+    settled = event["status"] in ("authorized", "captured")
+    return msgspec.structs.replace(
+        day,
+        payments=day.payments + 1,
+        purchases=day.purchases + settled,
+        revenue=str(Decimal(day.revenue) + settled * Decimal(event["total_amount"])),
+    )
+
+
 def test_every_purchase_is_paid_a_moment_later() -> None:
-    calm = FaultRates(0, 0, 0, 0, 0, 0, 0)
-    simulation = simulate(small(faults=calm, target_events=60_000))
+    simulation = simulate(small(faults=CALM, target_events=60_000))
     clicks, paid = {}, {}
     for chunk in simulation.chunks():
         for part in chunk.parts:
