@@ -117,11 +117,25 @@ def reprocess(
                 answered = _request_count(database)
             if not cells:
                 return _report(shop, "not asked", [], [], _gold_rows(database))
-            dates = dates_to_build(database, shop.tables, cells, shop.all_dates)
+            dates = _with_what_changed_there(database, shop, cells, before)
         done = {cell: slots for cell, slots in shop.held.items() if cell[1] in dates}
         rest = {cell: slots for cell, slots in before.items() if cell[1] not in dates}
         nodes = _run(shop, NODES, sorted(dates), tell)
         return _finish(shop, "reprocessed", dates, {**rest, **done}, nodes, answered)
+
+
+def _with_what_changed_there(
+    database: duckdb.DuckDBPyConnection, shop: Workshop, cells: set[Cell], before: Holdings
+) -> set[date]:
+    """The dates of these cells and of what hangs on them. A date is made whole: whatever else has
+    changed there, has its own that hang on it."""
+    changed = changed_cells(before, shop.held)
+    while True:
+        dates = dates_to_build(database, shop.tables, cells, shop.all_dates)
+        more = {cell for cell in changed if cell[1] in dates} - cells
+        if not more:
+            return dates
+        cells = cells | more
 
 
 def _requested_cells(

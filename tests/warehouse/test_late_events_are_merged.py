@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from built_warehouse import Built, config_of
-from warehouse_shop import MONDAY, Delivery, Shop, put
+from warehouse_shop import DAYS, MONDAY, Delivery, Shop, put
 
 from services.warehouse.build import Asked, build, reprocess
 from services.warehouse.database import open_database
@@ -121,6 +121,17 @@ def test_named_dates_are_made_anew_and_requests_wait_on(
     assert reprocess(config_of(directory)).kind == "reprocessed"
     assert reprocess(config_of(directory)).kind == "not asked"
     assert gold(directory) == gold(built.directory)
+
+
+def test_what_else_has_changed_on_a_named_date_takes_its_own_with_it(
+    built: Built, tmp_path: Path, in_this_process: None
+) -> None:
+    directory = copied(built, tmp_path)
+    profiles = [d for d in Shop(41).of("customer_profiles") if day(d) == str(FIRST)]
+    put(directory / "lake", profiles)
+    report = reprocess(config_of(directory), Asked(FIRST, FIRST, "scores"))
+    assert len(report.dates) == DAYS
+    assert gold(directory) == fully_built(directory, tmp_path / "full")
 
 
 def day(delivery: Delivery) -> str:
