@@ -131,7 +131,7 @@ def test_each_of_them_fails_on_data_that_is_broken_for_it(
         database.execute("ROLLBACK")
 
 
-def test_dbts_unit_tests_hold(built: Built, tmp_path: Path) -> None:
+def test_dbts_unit_tests_hold(built: Built, tmp_path: Path, in_this_process: None) -> None:
     copy = tmp_path / built.file.name
     shutil.copy(built.file, copy)
     project = Path(built.config.warehouse_sql)

@@ -61,13 +61,14 @@ def customers_of(table: pd.DataFrame) -> pd.DataFrame:
     return figures
 
 
-def test_every_customers_figures_are_those_of_pandas(purchases: Path, tmp_path: Path) -> None:
+def test_every_customers_figures_are_those_of_pandas(
+    purchases: Path, tmp_path: Path, in_this_process: None
+) -> None:
     columns = ["customer", "day", "discs", "dollars"]
     table = pd.read_csv(purchases, sep=r"\s+", names=columns, skiprows=1, dtype=str)
     assert len(table) == 69_659
     put(tmp_path / "lake", deliveries(table))
-    report = build(config_of(tmp_path))
-    assert report.tests > 100
+    build(config_of(tmp_path))
     expected = customers_of(table)
     with open_database(tmp_path / "warehouse" / "warehouse.duckdb") as database:
         found = database.execute(
