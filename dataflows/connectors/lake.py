@@ -24,6 +24,7 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -85,18 +86,28 @@ class _Placed(msgspec.Struct, frozen=True):
 
 
 class _Commit(msgspec.Struct, frozen=True):
-    """The last thing a slot did to its table."""
+    """The last thing a slot did to its table; `records` of all its writes so far, by date."""
 
     seq: int
     next_offset: int
     files: list[_Placed]
+    records: dict[str, int] | None = None  # lakes of earlier versions do not say
+
+
+class LakeGap(NamedTuple):
+    """A slot and a date whose files do not hold as many records as were written."""
+
+    slot: str
+    date: str
+    written: int
+    found: int
 
 
 class _Progress(NamedTuple):
     """The last commit of each slot, and those whose files are not all in place."""
 
-    seqs: dict[str, int]
-    unfinished: list[_Commit]
+    commits: dict[str, _Commit]
+    unfinished: dict[str, _Commit]
 
 
 class LakeWriter:
@@ -164,12 +175,22 @@ class LakeWriter:
             )
         with _explained(self._table.folder):
             placed: list[_Placed] = []
-            staging = self._stage()
+            staging, written = self._stage(), self._written()
             for date, part in _by_date(rows, dates):
                 file = LakeFile(date, self._slot, start_offset, next_offset)
                 _write_parquet(staging / str(len(placed)), part)
                 placed.append(_Placed(file.path))
-            self._publish(next_offset, placed)
+                written[date] += len(part)
+            self._publish(next_offset, placed, written)
+
+    def _written(self) -> Counter[str]:
+        """Records of all writes so far, by date."""
+        if self._commit is not None and self._commit.records is not None:
+            return Counter(self._commit.records)
+        written: Counter[str] = Counter()
+        for file in self._mine():
+            written[file.date] += self._count(file)
+        return written
 
     def compact(self, min_files: int = 8) -> int:
         """Merges neighbouring small files of a date where that pays; returns how many went.
@@ -195,15 +216,17 @@ class LakeWriter:
                     _write_parquet(staging / str(len(placed)), merged)
                     placed.append(_Placed(file.path, [old.path for old in run]))
             if placed:
-                self._publish(self.next_offset or 0, placed)
+                self._publish(self.next_offset or 0, placed, self._written())
         return sum(len(file.replaces) - 1 for file in placed)
 
     def _runs(self, min_files: int) -> Iterator[list[LakeFile]]:
-        mine = sorted(file for file in self._table.files() if file.slot == self._slot)
-        for _, files in groupby(mine, attrgetter("date")):
+        for _, files in groupby(sorted(self._mine()), attrgetter("date")):
             for is_small, neighbours in groupby(files, self._is_small):
                 if is_small:
                     yield from self._worth_merging(list(neighbours), min_files)
+
+    def _mine(self) -> list[LakeFile]:
+        return [file for file in self._table.files() if file.slot == self._slot]
 
     def _is_small(self, file: LakeFile) -> bool:
         return self._count(file) < self._small_records
@@ -242,8 +265,9 @@ class LakeWriter:
     def _seq(self) -> int:
         return 0 if self._commit is None else self._commit.seq
 
-    def _publish(self, next_offset: int, files: list[_Placed]) -> None:
-        self._table.store_commit(self._slot, _Commit(self._seq + 1, next_offset, files))
+    def _publish(self, next_offset: int, files: list[_Placed], records: dict[str, int]) -> None:
+        commit = _Commit(self._seq + 1, next_offset, files, records)
+        self._table.store_commit(self._slot, commit)
         self._resume()
 
     def _resume(self) -> None:
@@ -267,13 +291,40 @@ def lake_files(root: Path, table: str) -> list[Path]:
         for _ in range(_LISTING_ATTEMPTS):
             before = place.progress()
             paths = {file.path for file in place.files()}
-            for commit in before.unfinished:
+            for commit in before.unfinished.values():
                 for file in commit.files:
                     paths -= {file.path, *file.replaces}
                     if file.replaces:
                         paths |= {file.path} if place.exists(file.path) else set(file.replaces)
             if place.progress() == before:
                 return [place.folder / path for path in sorted(paths)]
+            time.sleep(_LISTING_WAIT_SECONDS)
+    raise LakeError(f"{place.folder} changes all the time; ask again when less is written")
+
+
+def lake_gaps(root: Path, table: str) -> list[LakeGap]:
+    """Where files of a table are gone, or hold what was not written.
+
+    A date that is gone as a whole is no gap: somebody has had enough of it. A slot that is writing
+    just now is left out, and so is one whose last writer did not count.
+
+    Raises:
+        LakeError: the table cannot be read, or changes all the time.
+    """
+    place = _Table(root / table)
+    with _explained(place.folder):
+        for _ in range(_LISTING_ATTEMPTS):
+            before = place.progress()
+            found = place.records()
+            if found is not None and place.progress() == before:
+                there = {date for _, date in found}
+                return [
+                    LakeGap(slot, date, written, found[slot, date])
+                    for slot, commit in before.commits.items()
+                    if slot not in before.unfinished
+                    for date, written in (commit.records or {}).items()
+                    if date in there and written != found[slot, date]
+                ]
             time.sleep(_LISTING_WAIT_SECONDS)
     raise LakeError(f"{place.folder} changes all the time; ask again when less is written")
 
@@ -312,15 +363,29 @@ class _Table:
 
     def progress(self) -> _Progress:
         """How far all slots are. Two that are equal: nothing was put into place in between."""
-        seqs, unfinished = {}, []
+        progress = _Progress({}, {})
         for path in sorted(self._commits.glob("*.json")):
             slot = path.name.removesuffix(".json")
             commit = self.commit(slot)
             if commit is not None:
-                seqs[slot] = commit.seq
+                progress.commits[slot] = commit
                 if self._staged(slot, commit.seq).exists():
-                    unfinished.append(commit)
-        return _Progress(seqs, unfinished)
+                    progress.unfinished[slot] = commit
+        return progress
+
+    def records(self) -> Counter[tuple[str, str]] | None:
+        """What the files of each slot and date hold; None if one went meanwhile."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for file in self.files():
+            try:
+                counts[file.slot, file.date] += pq.read_metadata(self.folder / file.path).num_rows
+            except FileNotFoundError:
+                return None
+            except pa.ArrowInvalid as error:
+                raise LakeError(
+                    f"{self.folder / file.path} is no Parquet file ({error}); restore it"
+                ) from error
+        return counts
 
     def make_staging(self, slot: str, seq: int) -> Path:
         """An empty staging folder; its files have no suffix, so that no reader takes them."""

@@ -175,6 +175,7 @@ def _build_all(shop: Workshop, tell: Tell) -> Report:
 
 
 def _run(shop: Workshop, command: Sequence[str], dates: Sequence[date], tell: Tell) -> list[Node]:
+    shop.refuse_gaps()
     nodes = shop.dbt.run(command, dates=dates, tell=tell)
     _complain(shop, nodes)
     return nodes

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from dataflows.connectors.lake import lake_gaps
 from dataflows.contracts import load_contracts
 from dataflows.flows.pseudonyms import load_key
 from dataflows.runtime.config import Config
@@ -59,6 +60,20 @@ class Workshop:
             self.place.dbt,
             load_key(self.config.data_path),
         )
+
+    def refuse_gaps(self) -> None:
+        """Nothing is built over a hole.
+
+        Raises:
+            WarehouseError: the lake has lost files.
+        """
+        lake = self.config.lake_path
+        for table in self.tables:
+            for gap in lake_gaps(lake, table) if (lake / table).is_dir() else ():
+                raise WarehouseError(
+                    f"{lake / table}: slot {gap.slot} has written {gap.written:,} records of "
+                    f"{gap.date}, its files hold {gap.found:,}; restore the files that are gone"
+                )
 
     @property
     def all_dates(self) -> set[date]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,23 @@ def test_no_dbt_project(
     assert refused(run, 78, "build") == (
         f"{tmp_path}: no dbt project; set warehouse_sql to the folder with dbt_project.yml\n"
     )
+
+
+def test_a_file_that_is_gone(run: CommandLine, shop: Path) -> None:
+    before = (shop / "warehouse" / "warehouse.duckdb").read_bytes()
+    file = some_file(shop, "clickstream")
+    held = pq.read_metadata(file).num_rows
+    file.unlink()
+    line = refused(run, 78, "build")
+    found = re.fullmatch(
+        r"shop/lake/clickstream: slot (\S+) has written ([\d,]+) records of \S+, its files "
+        r"hold ([\d,]+); restore the files that are gone\n",
+        line,
+    )
+    assert found, line
+    assert file.name.startswith(found[1])
+    assert int(found[2].replace(",", "")) - int(found[3].replace(",", "")) == held
+    assert (shop / "warehouse" / "warehouse.duckdb").read_bytes() == before
 
 
 def test_a_file_that_is_half_written(run: CommandLine, shop: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lake_source import dates, rows, write
 
-from dataflows.connectors.lake import LakeError, LakeFile, LakeWriter, lake_files
+from dataflows.connectors.lake import (
+    LakeError,
+    LakeFile,
+    LakeGap,
+    LakeWriter,
+    lake_files,
+    lake_gaps,
+)
 
 HOUSE = Path(__file__).resolve().parents[3]
 
@@ -289,6 +298,7 @@ class TestCrash:
             stop = opened(root).next_offset or 0
             assert holds_exactly(listed(root), stop)
             assert holds_exactly(everything(root), stop)
+            assert stop == 0 or lake_gaps(root, "t") == []
             assert list((root / "t" / "_staging").glob("*/*")) == []
 
     def check_readers(self, root: Path, stops: set[int]) -> None:
@@ -331,11 +341,71 @@ class TestCrash:
             process.wait()
             reached = LakeWriter(tmp_path, "t", "s").next_offset or 0
             assert holds_exactly(everything(tmp_path), reached)
+            assert lake_gaps(tmp_path, "t") == []
             stop = max(stop, reached + 100)
         assert start_loading(tmp_path, stop).wait(60) == 0
         reached = LakeWriter(tmp_path, "t", "s").next_offset or 0
         assert reached >= stop
         assert holds_exactly(everything(tmp_path), reached)
+
+
+class TestGaps:
+    def test_whatever_is_written_and_merged_leaves_none(self, tmp_path: Path) -> None:
+        writer = LakeWriter(tmp_path, "t", "load.t.0", small_records=60)
+        for count in (1, 50, 3, 0, 20, 7, 41):
+            write(writer, count)
+            writer.compact(min_files=2)
+            assert lake_gaps(tmp_path, "t") == []
+        assert holds_exactly(listed(tmp_path), 122)
+
+    def test_a_file_that_is_gone_is_one(self, tmp_path: Path, writer: LakeWriter) -> None:
+        write(writer, 50)
+        write(LakeWriter(tmp_path, "t", "load.t.1"), 50)
+        write(writer, 50)
+        for path in lake_files(tmp_path, "t"):
+            file, kept = LakeFile.parse(path.parent.name, path.name), path.read_bytes()
+            records = pq.read_metadata(path).num_rows
+            path.unlink()
+            (gap,) = lake_gaps(tmp_path, "t")
+            assert file is not None
+            assert gap == LakeGap(file.slot, file.date, gap.written, gap.written - records)
+            path.write_bytes(kept)
+        assert lake_gaps(tmp_path, "t") == []
+
+    def test_a_date_that_is_gone_is_none(self, tmp_path: Path, writer: LakeWriter) -> None:
+        write(writer, 50)
+        shutil.rmtree(lake_files(tmp_path, "t")[0].parent)
+        assert lake_gaps(tmp_path, "t") == []
+
+    def test_a_file_that_is_there_twice_is_one(self, tmp_path: Path, writer: LakeWriter) -> None:
+        write(writer, 50)
+        path = lake_files(tmp_path, "t")[0]
+        name = path.name.replace("000000000050", "000000000051")
+        shutil.copy(path, path.with_name(name))
+        (gap,) = lake_gaps(tmp_path, "t")
+        assert gap.found == 2 * gap.written
+
+    def test_a_lake_of_an_earlier_version_is_counted_from_its_files_on(
+        self, tmp_path: Path, writer: LakeWriter
+    ) -> None:
+        write(writer, 50)
+        commit = tmp_path / "t" / "_commits" / "load.t.0.json"
+        earlier = json.loads(commit.read_bytes())
+        del earlier["records"]
+        commit.write_text(json.dumps(earlier))
+        lost, *_ = lake_files(tmp_path, "t")
+        assert lake_gaps(tmp_path, "t") == []
+        write(LakeWriter(tmp_path, "t", "load.t.0"), 50)
+        assert lake_gaps(tmp_path, "t") == []
+        lost.unlink()
+        assert len(lake_gaps(tmp_path, "t")) == 1
+
+    def test_a_broken_file_is_named(self, tmp_path: Path, writer: LakeWriter) -> None:
+        write(writer, 50)
+        path = lake_files(tmp_path, "t")[0]
+        path.write_bytes(path.read_bytes()[:-8])
+        with pytest.raises(LakeError, match=f"{path} is no Parquet file"):
+            lake_gaps(tmp_path, "t")
 
 
 class TestReaders:
