@@ -60,6 +60,8 @@ ROWS = (
     Row("warehouse, 10M events, all anew", "warehouse_full", 200_000, 10_000_000),
     Row("warehouse, 10M events, a day more", "warehouse_day", 200_000, 10_000_000),
     Row("warehouse, 10M events, a late day", "warehouse_late", 200_000, 10_000_000),
+    Row("anomaly scores, 10k series", "anomaly_scores", 10_000, 2_000_000),
+    Row("anomaly scores: NAB, shared groups", "nab_score", 1, 1),
     Row("stock Bytewax session windows, 20k users", "stock_bytewax", 20_000, 100_000),
 )
 
@@ -81,7 +83,9 @@ def line(row: Row, runs: list[Measured]) -> str:
     wall = statistics.median(run.wall_seconds for run in runs)
     memory = max(run.rss_mb for run in runs)
     rates = sorted(run.events / run.cpu_seconds for run in runs)
-    if runs[0].events:
+    if runs[0].figure:
+        middle, spread = runs[0].figure, ""
+    elif runs[0].events:
         middle = f"{statistics.median(rates):,.0f}"
         spread = f"{rates[0]:,.0f} .. {rates[-1]:,.0f}"
     else:

@@ -20,19 +20,23 @@ from benchmarks.kafka_cases import (
     sessionize_on_kafka,
 )
 from benchmarks.measured import Measured
+from benchmarks.nab import best, read_corpus, shown
 from benchmarks.payments import encoded_payments, make_payments
 from benchmarks.visits import Visits, encoded, make_visits, steady_span_s
 from benchmarks.warehouse_cases import warehouse_day, warehouse_full, warehouse_late
 from dataflows.connectors.records import published
+from dataflows.detection.anomalies import ALERT_AT, AnomalyDetector
 from dataflows.eventtime.sessions import Sessions, SessionSettings
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.flows.opening import builder, open_shop
 from dataflows.flows.shop import Shop
-from dataflows.runtime.config import load_config
+from dataflows.runtime.config import HOUSE, load_config
 from dataflows.runtime.slot import run_slot
 from dataflows.runtime.state import Keeper, read_saved
 
 KERNEL_BATCH = 2_000
+HALF_HOUR_US = 1_800_000_000
+SETTLED = 300  # rows of each series before the measured ones, when every channel is at work
 _SESSIONS = SessionSettings(
     gap_us=1_800_000_000,
     bound_us=30_000_000,
@@ -182,6 +186,40 @@ def _stalls(directory: Path, users: int, events: int, between: int) -> Measured:
     )
 
 
+def anomaly_scores(users: int, events: int) -> Measured:
+    """The anomaly detector on so many series with a daily season, a row of each in turn."""
+    detector, rng = AnomalyDetector(), np.random.default_rng(1)
+    names = [f"series {number}" for number in range(users)]
+    size, phase = rng.uniform(0, 5, users), rng.uniform(0, 2 * np.pi, users)
+    detector.score(names[:1], np.zeros(1, np.int64), np.zeros(1))  # compiled or loaded
+    rows = max(events // users, 1)
+    for row in range(SETTLED + rows):
+        if row == SETTLED:
+            watch = Stopwatch()
+        at = np.full(users, row * HALF_HOUR_US, np.int64)
+        values = size * np.sin(row * 2 * np.pi / 48 + phase) + rng.normal(0, 1, users)
+        detector.score(names, at, values)
+    return watch.stop(users * rows, note=f"state {detector.nbytes / 1e6:.0f} MB")
+
+
+def nab_score(users: int, events: int) -> Measured:
+    """The anomaly detector's score on those groups of NAB that are at hand, standard profile."""
+    folder = HOUSE.parent / "shared" / "data" / "nab"
+    if not folder.exists():
+        return Measured(events=0, cpu_seconds=0, wall_seconds=0, figure="no data")
+    corpus, watch = read_corpus(folder), Stopwatch()
+    scores = [
+        AnomalyDetector().score(["a"] * len(series.values), series.times_us, series.values).score
+        for series in corpus
+    ]
+    measured = watch.stop(sum(len(series.values) for series in corpus))
+    measured.figure, measured.note = (
+        f"{best(corpus, scores).score:.1f} of 100",
+        shown(corpus, scores, ALERT_AT),
+    )
+    return measured
+
+
 def stock_bytewax(users: int, events: int) -> Measured:
     """Bytewax's own session windows over the same events, from memory, without any durability."""
     from benchmarks.stock_bytewax import run
@@ -197,7 +235,7 @@ CASES: dict[str, Callable[[int, int], Measured]] = {
     case.__name__: case
     for case in (
         *(sessions_kernel, sessionize, ingest, scoring, load, restart),
-        *(snapshot_stall, snapshot_stall_10s, stock_bytewax),
+        *(snapshot_stall, snapshot_stall_10s, stock_bytewax, anomaly_scores, nab_score),
         *(sessionize_on_kafka, ingest_on_kafka, features_on_kafka, scoring_on_kafka),
         *(warehouse_full, warehouse_day, warehouse_late),
     )

@@ -13,3 +13,4 @@ class Measured(msgspec.Struct, kw_only=True):
     wall_seconds: float
     rss_mb: float = 0.0
     note: str = ""
+    figure: str = ""  # what the case is about, where that is neither events nor seconds

@@ -19,6 +19,7 @@ from services.cli import (
     contracts,
     data,
     demo,
+    detect,
     inspection,
     replay,
     running,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 for module in (running, data, inspection, replay, demo):
     module.register(app)
+app.add_typer(detect.app, name="detect")
 app.add_typer(topics.app, name="topics")
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(state.app, name="state")

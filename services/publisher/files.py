@@ -128,7 +128,7 @@ def _open_input(name: str, whole: bool, stdin: BinaryIO | None) -> InputFile:
     except OSError as error:
         raise PublishError(f"{name}: cannot be read: {error.strerror or error}") from error
     if not head.strip():
-        raise PublishError(f"{file.name}: the file is empty: nothing to publish")
+        raise PublishError(f"{file.name}: the file is empty")
     if head.startswith(_UTF16_MARKS):
         raise PublishError(
             f"{file.name}: the file is UTF-16: convert it first, iconv -f UTF-16 -t UTF-8"

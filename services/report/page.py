@@ -63,9 +63,9 @@ def _page(facts: Facts) -> str:
     return environment.get_template("page.html").render(
         facts=facts,
         drawn={name for name, plot in drawn.items() if plot.data},
-        figures=_as_data(drawn),
+        figures=as_data(drawn),
         style=(TEMPLATE / "page.css").read_text(encoding="utf-8"),
-        allowed=" ".join(_digest(script) for script in scripts.values()),
+        allowed=" ".join(digest(script) for script in scripts.values()),
         fates=wording.FATES,
         reasons=wording.REASONS,
         money=wording.money,
@@ -73,11 +73,11 @@ def _page(facts: Facts) -> str:
     )
 
 
-def _as_data(value: object) -> str:
+def as_data(value: object) -> str:
     """JSON that no HTML parser takes for the end of its element."""
     return msgspec.json.encode(value).decode().replace("<", "\\u003c")
 
 
-def _digest(script: str) -> str:
+def digest(script: str) -> str:
     """What a content security policy calls this script; it lets no other one run."""
     return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"

@@ -23,6 +23,7 @@ import dataflows
 from dataflows.contracts.money import format_money, parse_money
 from dataflows.contracts.nesting import MAX_DEPTH, nesting_depth
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
+from dataflows.detection.anomalies import AnomalyDetector
 from dataflows.eventtime.dedup import Deduplicator
 from dataflows.eventtime.name_table import NameTable
 from dataflows.eventtime.sessions import EVENT, HEARTBEAT, Sessions, SessionSettings
@@ -90,3 +91,6 @@ def compile_kernels() -> None:
     ids = Deduplicator(1, crowd)
     ids.seen(["a", "b"], times[:2], times[:2])
     Deduplicator.restore(1, crowd, [ids.snapshot()])
+    series = AnomalyDetector()
+    series.score(["a"], times[:1], np.zeros(1))
+    AnomalyDetector.restore(series.snapshot()).score(["a"], times[:1], np.zeros(1))

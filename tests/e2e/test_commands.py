@@ -32,6 +32,7 @@ def tidegate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> CommandLine:
     (tmp_path / "events.jsonl").write_text(json.dumps(EVENT) + "\n")
+    (tmp_path / "series.csv").write_text("timestamp,value\n2026-05-01,3\n")
     return CommandLine(tmp_path, monkeypatch, capfd)
 
 
@@ -84,6 +85,7 @@ JSON_CALLS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("version",): (),
     ("publish",): ("clickstream", "events.jsonl"),
     ("replay",): ("sessionize", "--in", "events.jsonl", "--out", "out"),
+    ("detect", "score"): ("--in", "series.csv", "--out", "scores.csv"),
     ("contracts", "list"): (),
     ("contracts", "check"): (),
 }
@@ -180,6 +182,15 @@ WRONG: dict[str, tuple[int, str]] = {
     f"{' '.join(REPLAY)} --set lateness=9d": (78, "horizon"),
     f"{' '.join(REPLAY)} --arrival soon": (2, "2026-05-01T12:00:00Z"),
     f"{' '.join(REPLAY)} --records": (78, "events.jsonl:1"),
+    "detect score --in series.csv": (2, "--out"),
+    "detect score --in series.csv --out - --json": (2, "standard output"),
+    "detect score --in series.csv --out x.csv --threshold 7": (2, "--threshold"),
+    "detect score --in serie.csv --out x.csv": (78, "serie.csv: there is no such file (did you"),
+    "detect score --in . --out x.csv": (78, "is a directory"),
+    "detect score --in series.csv --out nowhere/x.csv": (78, "nowhere/x.csv: cannot be written"),
+    "detect score --in series.csv --out x.csv --plot nowhere/x": (78, "no folder nowhere"),
+    "detect score --in series.csv --out ./series.csv": (78, "is the input itself"),
+    "detect score --in events.jsonl --out x.csv": (78, "events.jsonl:1: there is no column"),
     "--config nowhere.toml status": (78, "nowhere.toml"),
     "--config events.jsonl status": (78, "events.jsonl"),
 }

@@ -70,6 +70,10 @@ def use_every_flow(place: Place, cache: str) -> None:
         *("publish", "clickstream", access, "--format", "combined-log"), NUMBA_CACHE_DIR=cache
     )
     assert done.returncode == 0, done.stderr
+    series = place.directory / "series.csv"
+    series.write_text("timestamp,value\n2026-05-01,1\n")
+    scored = ("detect", "score", "--in", series, "--out", place.directory / "scores.csv")
+    assert place.tidegate(*scored, NUMBA_CACHE_DIR=cache).returncode == 0
     place.wait_until_drained()
     assert service.stop() == 0
     again = place.up(NUMBA_CACHE_DIR=cache)  # restores the state of every slot

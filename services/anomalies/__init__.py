@@ -1,0 +1,1 @@
+"""`tidegate detect score`: anyone's series from a file through the anomaly detector."""
