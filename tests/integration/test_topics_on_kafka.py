@@ -15,6 +15,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 from kafka_broker import QUIET
+from places import wait_until
 
 from dataflows.connectors.kafka import KafkaLog
 from dataflows.connectors.log import LogError, Marker, TopicPolicy, UnknownTopic
@@ -40,6 +41,7 @@ def topic(kafka_url: str) -> Callable[[Mapping[str, str]], str]:
         client = admin(kafka_url)
         made = client.create_topics([NewTopic(name, 1, 1, config=dict(settings))])
         made[name].result()
+        wait_until(lambda: known(kafka_url, name), "the broker to know the topic")
         return name
 
     return make
@@ -47,6 +49,16 @@ def topic(kafka_url: str) -> Callable[[Mapping[str, str]], str]:
 
 def admin(url: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": url.removeprefix("kafka://"), **QUIET})
+
+
+def known(url: str, topic: str) -> bool:
+    client = admin(url)
+    return topic in client.list_topics(timeout=10).topics
+
+
+def await_setting(url: str, topic: str, name: str, value: str) -> None:
+    """Brokers learn of a change a moment after it was answered."""
+    wait_until(lambda: settings(url, topic)[name] == value, f"{name} of {topic} to be {value}")
 
 
 def settings(url: str, topic: str) -> dict[str, str]:
@@ -77,9 +89,9 @@ def test_a_foreign_topic_gets_the_settings_that_matter(
         ("retention.ms", "1000", HOUR_MS),
     }
     log.apply_topics(steps, wanted, keep)
+    await_setting(kafka_url, name, "retention.ms", HOUR_MS)
     assert log.plan_topics(wanted, keep, []) == []
     assert log.clients_set_arrival([name]) == []
-    assert settings(kafka_url, name)["retention.ms"] == HOUR_MS
 
 
 @pytest.mark.parametrize("now", ["86400000", "-1"])
@@ -93,7 +105,7 @@ def test_records_are_kept_shorter_only_by_an_explicit_word(
     log.apply_topics(log.plan_topics(wanted, keep, []), wanted, keep)
     assert settings(kafka_url, name)["retention.ms"] == now
     log.apply_topics(log.plan_topics(wanted, keep, [], shorten=True), wanted, keep)
-    assert settings(kafka_url, name)["retention.ms"] == HOUR_MS
+    await_setting(kafka_url, name, "retention.ms", HOUR_MS)
     assert settings(kafka_url, name)["max.message.bytes"] == str(64 * 2**20)  # never lowered
 
 
@@ -103,12 +115,12 @@ def test_markers_are_compacted_whatever_somebody_did(kafka_url: str, log: KafkaL
     (step,) = log.plan_topics({}, {}, [slot])
     assert (step.topic, step.do) == (marker_topic, "create")
     log.apply_topics([step], {}, {})
-    assert settings(kafka_url, marker_topic)["cleanup.policy"] == "compact"
+    await_setting(kafka_url, marker_topic, "cleanup.policy", "compact")
     log.writer(slot).commit([], Marker(seq=1, next_offset=7))
     alter(kafka_url, marker_topic, "cleanup.policy", "delete")
     (step,) = log.plan_topics({}, {}, [slot])
     log.apply_topics([step], {}, {})
-    assert settings(kafka_url, marker_topic)["cleanup.policy"] == "compact"
+    await_setting(kafka_url, marker_topic, "cleanup.policy", "compact")
     assert log.markers()[slot].next_offset == 7
 
 
