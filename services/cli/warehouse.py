@@ -93,6 +93,40 @@ def reprocess(
 
 
 @app.command()
+def schedule(
+    every: Annotated[
+        str, typer.Option(metavar="DURATION", help="From one build to the next: 15m, 1h.")
+    ] = "15m",
+) -> None:
+    """Build now and then until Ctrl-C or SIGTERM, which lets a build that is under way finish.
+
+    Each build makes anew the dates that have changed since, those of late events among them. One
+    that fails leaves the last good warehouse, and the next one tries again. For a laptop; on a
+    cluster, `tidegate warehouse build` is the job of a scheduler.
+
+    Example: `tidegate warehouse schedule --every 15m`
+    """
+    from dataflows.runtime.signals import install
+
+    stop = install()
+    import sys
+    import time
+
+    from dataflows.runtime.durations import Duration
+    from services.warehouse.schedule import keep_building
+
+    try:
+        pause = Duration.parse(every)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    def say(line: str) -> None:
+        print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), line, file=sys.stderr, flush=True)
+
+    keep_building(context.config(), pause, stop, say)
+
+
+@app.command()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A query in DuckDB's SQL.")],
     failed: Annotated[
