@@ -73,6 +73,7 @@ def alter(url: str, topic: str, name: str, value: str) -> None:
     client = admin(url)  # kept: its requests end with it
     for future in client.incremental_alter_configs([resource]).values():
         future.result()
+    await_setting(url, topic, name, value)
 
 
 def test_a_foreign_topic_gets_the_settings_that_matter(
