@@ -172,7 +172,9 @@ class KafkaLog:
                 low, high = self._asking.get_watermark_offsets(at, timeout=CALL_S)
             except KafkaException:
                 # The client goes on asking whom it knew to lead, dead or not, until it is told.
-                self._asking.list_topics(topic, timeout=CALL_S)
+                told = self._asking.list_topics(topic, timeout=CALL_S).topics[topic]
+                if told.error is not None:
+                    raise KafkaException(told.error) from None
                 raise
             return low, high
 

@@ -60,6 +60,8 @@ class Ground:
     def remove(self, topic: str) -> None:
         (removed,) = self.admin.delete_topics([topic]).values()
         removed.result()
+        # The broker hears of it a moment later.
+        wait_until(lambda: topic not in self.admin.list_topics(timeout=10).topics, "it to be gone")
 
     def recreate(self, topic: str, records: int) -> None:
         self.remove(topic)
