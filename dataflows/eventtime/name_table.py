@@ -95,6 +95,12 @@ class NameTable:
         return self._table.changed
 
     @property
+    def hashes(self) -> NDArray[np.uint32]:
+        """By id, for those given out so far: 32 bits that depend on the name alone."""
+        hashes: NDArray[np.uint32] = self._table.names["hash"][: self.room]
+        return hashes
+
+    @property
     def is_sparse(self) -> bool:
         """Whether most of the ids ever given out are free."""
         return self.room > 2 * max(len(self), 2 * _FIRST_NAMES)

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from dataflows.durations import Duration
 from dataflows.errors import TidegateError
-from dataflows.runtime.durations import Duration
 
 HOUSE = Path(__file__).resolve().parents[2]
 DEFAULT_FILE = "tidegate.toml"

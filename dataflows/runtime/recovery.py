@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
+from dataflows.durations import Duration
 from dataflows.errors import TidegateError
-from dataflows.runtime.durations import Duration
 
 STORE = "bytewax"
 JOURNAL = "journal"  # the changed rows of a large state, to which the store refers

@@ -112,7 +112,7 @@ def schedule(
     import sys
     import time
 
-    from dataflows.runtime.durations import Duration
+    from dataflows.durations import Duration
     from services.warehouse.schedule import keep_building
 
     try:

@@ -27,6 +27,7 @@ from dataflows.detection.anomalies import AnomalyDetector
 from dataflows.eventtime.dedup import Deduplicator
 from dataflows.eventtime.name_table import NameTable
 from dataflows.eventtime.sessions import EVENT, HEARTBEAT, Sessions, SessionSettings
+from dataflows.eventtime.timelines import Ask, Given, Keeps, Timeline, Timelines, What
 from dataflows.features.catalogue import CUSTOMER, DEVICE
 from dataflows.features.rolling import Payments, RollingFeatures
 from services.publisher.identity import DerivedIds
@@ -81,6 +82,7 @@ def compile_kernels() -> None:
         rolling = RollingFeatures(declared, lateness_us=1)
         rolling.process(Payments(fields, times_us, times_us, times_us[[0, 1, 1]]))
         RollingFeatures(declared, lateness_us=1).restore([rolling.snapshot()])
+    _compile_timelines()
     sessions = Sessions.restore(settings, [sessions.snapshot()])
     crowd = 5_000  # enough that their leaving makes the arrays be packed anew
     visitors: list[str | None] = [f"visitor {i}" for i in range(crowd)]
@@ -94,3 +96,11 @@ def compile_kernels() -> None:
     series = AnomalyDetector()
     series.score(["a"], times[:1], np.zeros(1))
     AnomalyDetector.restore(series.snapshot()).score(["a"], times[:1], np.zeros(1))
+
+
+def _compile_timelines() -> None:
+    ones, times = np.ones(2, np.bool_), np.array([1, 2], np.int64)
+    declared = Timeline(Keeps.NUMBER, (Ask(What.SUM, 1),))
+    timelines = Timelines([declared], 0)
+    timelines.process(["a", None], times, ones, [Given(ones, times)], times)
+    Timelines([declared], 0).restore(timelines.snapshot())

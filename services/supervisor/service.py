@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from dataflows.connectors.log import LogError, LogUnreachable
+from dataflows.durations import Duration
 from dataflows.errors import TidegateError
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import FLOWS
 from dataflows.runtime.announcement import announce
-from dataflows.runtime.durations import Duration
 from dataflows.runtime.health import Health, serve
 from dataflows.runtime.recovery import Lease
 from services.reshard.reshard import refuse_unfinished

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from dataflows.durations import Duration
 from dataflows.errors import TidegateError
 from dataflows.runtime.config import Config
-from dataflows.runtime.durations import Duration
 from services.warehouse.build import build
 from services.warehouse.terminal import lines
 

@@ -14,9 +14,9 @@ import duckdb
 
 from dataflows.connectors.lake import lake_gaps
 from dataflows.contracts import load_contracts
+from dataflows.durations import Duration
 from dataflows.flows.pseudonyms import load_key
 from dataflows.runtime.config import Config
-from dataflows.runtime.durations import Duration
 from dataflows.runtime.recovery import Lease
 from services.warehouse.bronze import BronzeTable, bronze_tables
 from services.warehouse.changes import Holdings, holdings

@@ -8,7 +8,7 @@ import pytest
 from faults_table import Figures
 from ground import Make
 
-from dataflows.runtime.durations import Duration
+from dataflows.durations import Duration
 from services.broker.broker import Broker
 
 pytestmark = pytest.mark.kafka

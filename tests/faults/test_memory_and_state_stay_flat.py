@@ -15,7 +15,7 @@ from places import Running
 from proxy import Proxy
 from traffic import Event, Traffic
 
-from dataflows.runtime.durations import Duration
+from dataflows.durations import Duration
 from services.broker.broker import Broker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]

@@ -14,8 +14,8 @@ from flow_bench import Bench
 
 from dataflows.connectors.log import LogUnreachable
 from dataflows.connectors.records import END_OF_TIME_US, heartbeat, heartbeat_time
+from dataflows.durations import Duration
 from dataflows.runtime.config import Service
-from dataflows.runtime.durations import Duration
 from services.supervisor.groups import Group, group_flows
 from services.supervisor.heartbeats import HeartbeatWriter
 from services.supervisor.supervise import Worker, WorkersFailed

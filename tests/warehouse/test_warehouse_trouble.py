@@ -17,7 +17,7 @@ from built_warehouse import Built
 from command_line import CommandLine
 from warehouse_shop import put
 
-from dataflows.runtime.durations import Duration
+from dataflows.durations import Duration
 from dataflows.runtime.recovery import Lease
 
 FILE = "shop/warehouse/warehouse.duckdb"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflows.runtime.durations import Duration
+from dataflows.durations import Duration
 
 
 @pytest.mark.parametrize(
