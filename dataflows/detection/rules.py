@@ -4,7 +4,6 @@ A file that cannot be used is refused with its name, line, field and what to do;
 own examples do not come out as they say.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +27,7 @@ from dataflows.detection.sentences import Sentence, SentenceError, parse_sentenc
 from dataflows.errors import TidegateError
 from dataflows.features.catalogue import CATALOGUE
 from dataflows.features.columns import Columns, ColumnSpec, Kind, Scalar, from_rows
+from dataflows.features.places import Places
 
 
 class RuleError(TidegateError):
@@ -135,16 +135,11 @@ def _read_rule(path: Path, specs: Mapping[str, ColumnSpec]) -> CompiledRule:
 
 def parse_rule(text: str, source: str, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> CompiledRule:
     """A rule from its YAML text; `source` names it in errors. Raises RuleError."""
-    place = _Places(text, source)
+    place = Places(text, source, RuleError)
     try:
         rule = msgspec.convert(yaml.safe_load(text), Rule)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RuleError(f"{source}{line}: not YAML: {what}") from error
     except msgspec.ValidationError as error:
-        raise place.invalid(error) from error
+        raise place.invalid(error, _members) from error
     try:
         predicate = compile_predicate(rule.when, specs)
     except PredicateError as error:
@@ -158,39 +153,12 @@ def parse_rule(text: str, source: str, specs: Mapping[str, ColumnSpec] = CATALOG
     return compiled
 
 
-class _Places:
-    """Where the fields of a rule file stand, for errors."""
-
-    def __init__(self, text: str, source: str) -> None:
-        self._source = source
-        self._lines: dict[str, int] = {}
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.YAMLError:
-            return  # loading says what is wrong
-        if isinstance(node, yaml.MappingNode):
-            for key, _ in node.value:
-                if key.value in self._lines:
-                    line = key.start_mark.line + 1
-                    raise RuleError(f"{source}:{line}: {key.value}: given twice, keep one")
-                self._lines[key.value] = key.start_mark.line + 1
-
-    def error(self, name: str, what: str) -> RuleError:
-        line = self._lines.get(re.split(r"[.\[]", name)[0])
-        return RuleError(f"{self._source}{f':{line}' if line else ''}: {name}: {what}")
-
-    def invalid(self, error: msgspec.ValidationError) -> RuleError:
-        what, _, path = str(error).partition(" - at `$")
-        name = path.strip("`").lstrip(".")
-        unknown = re.search(r"unknown field `(\w+)`", what)
-        if unknown and not name:
-            known = ", ".join(Rule.__struct_fields__)
-            return self.error(unknown[1], f"a rule has no such field, it has {known}")
-        return self.error(name, what) if name else RuleError(f"{self._source}: {what}")
+def _members(path: str) -> tuple[str, ...]:
+    return (Examples if path == "examples" else Rule).__struct_fields__
 
 
 def _check_examples(
-    compiled: CompiledRule, specs: Mapping[str, ColumnSpec], place: _Places
+    compiled: CompiledRule, specs: Mapping[str, ColumnSpec], place: Places
 ) -> None:
     examples = compiled.rule.examples
     for name, rows, expected in (
@@ -207,7 +175,7 @@ def _check_examples(
             raise place.error(f"examples.{name}[{i}]", f"the rule {says} on it: {rows[i]}")
 
 
-def _check_row(row: Row, name: str, specs: Mapping[str, ColumnSpec], place: _Places) -> None:
+def _check_row(row: Row, name: str, specs: Mapping[str, ColumnSpec], place: Places) -> None:
     for column, value in row.items():
         spec = specs.get(column)
         if spec is None:

@@ -1,0 +1,1 @@
+"""`tidegate features`: rows of features for training, from anyone's events."""
