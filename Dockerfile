@@ -18,6 +18,7 @@ RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheel
     wheel/*.whl
 COPY schemas /opt/tidegate/schemas
 COPY rules /opt/tidegate/rules
+COPY features /opt/tidegate/features
 COPY warehouse_sql /opt/tidegate/warehouse_sql
 # Byte code of all that is imported, and the kernels' machine code. (A machine with another kind of
 # CPU compiles the kernels again at its first start.)

@@ -62,6 +62,13 @@ ROWS = (
     Row("warehouse, 10M events, a late day", "warehouse_late", 200_000, 10_000_000),
     Row("anomaly scores, 10k series", "anomaly_scores", 10_000, 2_000_000),
     Row("anomaly scores: NAB, shared groups", "nab_score", 1, 1),
+    Row("five windows of a spec's features, 200k entities", "timelines_kernel", 200_000, 2_000_000),
+    Row("model, 1,000 rows at once", "model_batches", 1, 500_000),
+    Row("the same by scikit-learn", "model_batches_scikit_learn", 1, 500_000),
+    Row("model, one row at a time", "model_one_row", 1, 50_000),
+    Row("the same by scikit-learn", "model_one_row_scikit_learn", 1, 2_000),
+    Row("forest of `train`, 1,000 rows at once", "forest_batches", 1, 300_000),
+    Row("the same by scikit-learn", "forest_batches_scikit_learn", 1, 300_000),
     Row("stock Bytewax session windows, 20k users", "stock_bytewax", 20_000, 100_000),
 )
 

@@ -20,6 +20,15 @@ from benchmarks.kafka_cases import (
     sessionize_on_kafka,
 )
 from benchmarks.measured import Measured
+from benchmarks.model_cases import (
+    forest_batches,
+    forest_batches_scikit_learn,
+    model_batches,
+    model_batches_scikit_learn,
+    model_one_row,
+    model_one_row_scikit_learn,
+    timelines_kernel,
+)
 from benchmarks.nab import best, read_corpus, shown
 from benchmarks.payments import encoded_payments, make_payments
 from benchmarks.visits import Visits, encoded, make_visits, steady_span_s
@@ -238,6 +247,9 @@ CASES: dict[str, Callable[[int, int], Measured]] = {
         *(snapshot_stall, snapshot_stall_10s, stock_bytewax, anomaly_scores, nab_score),
         *(sessionize_on_kafka, ingest_on_kafka, features_on_kafka, scoring_on_kafka),
         *(warehouse_full, warehouse_day, warehouse_late),
+        *(timelines_kernel, model_batches, model_batches_scikit_learn),
+        *(model_one_row, model_one_row_scikit_learn),
+        *(forest_batches, forest_batches_scikit_learn),
     )
 }
 

@@ -20,11 +20,13 @@ from services.cli import (
     data,
     demo,
     detect,
+    features,
     inspection,
     replay,
     running,
     state,
     topics,
+    training,
     warehouse,
 )
 
@@ -40,9 +42,10 @@ app = typer.Typer(
     "75 something is held by another process, or no broker answers: try again; "
     "78 configuration or state do not fit.",
 )
-for module in (running, data, inspection, replay, demo):
+for module in (running, data, inspection, replay, demo, training):
     module.register(app)
 app.add_typer(detect.app, name="detect")
+app.add_typer(features.app, name="features")
 app.add_typer(topics.app, name="topics")
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(state.app, name="state")

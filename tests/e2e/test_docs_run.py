@@ -217,7 +217,9 @@ def test_what_goes_on_from_the_demo(checkout: Checkout) -> None:
         checkout.page(f"docs/{page}.md")
 
 
-@pytest.mark.parametrize("page", ["own-data", "new-source", "operate", "find-anomalies"])
+@pytest.mark.parametrize(
+    "page", ["own-data", "new-source", "operate", "find-anomalies", "train-a-model"]
+)
 def test_a_how_to_stands_alone(page: str, checkout: Checkout) -> None:
     asks_back = "tidegate -d shop reshard"  # test_commands gives the answer
     checkout.page(f"docs/how-to/{page}.md", asks_back)

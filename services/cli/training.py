@@ -1,0 +1,246 @@
+"""train, models: from events to a model with its card, and which one serves."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli import context
+from services.cli.features import read_spec
+
+if TYPE_CHECKING:
+    from services.models.registry import Registry
+
+models_app = typer.Typer(
+    no_args_is_help=True, help="The models that were trained, and which of them is the champion."
+)
+_FOLDER = typer.Option(
+    "--models", metavar="DIR", help="Where models are kept; default: models/ in the data directory."
+)
+Folder = Annotated[Path | None, _FOLDER]
+Name = Annotated[str, typer.Argument(help="The model's name.")]
+Version = Annotated[str, typer.Argument(help="A version, or how it begins.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(train)
+    app.add_typer(models_app, name="models")
+
+
+def train(
+    spec: Annotated[Path, typer.Option(metavar="FILE", help="The feature spec, YAML.")],
+    file: Annotated[
+        str, typer.Option("--in", metavar="FILE", help="Events: .parquet, .csv or .jsonl.")
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="What the model is called.")] = "fraud",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="FAMILY", help="random_forest, gradient_boosting or logistic_regression."
+        ),
+    ] = "random_forest",
+    protocol: Annotated[
+        str, typer.Option(metavar="PROTOCOL", help="time, or handbook: train, delay, test 7 days.")
+    ] = "time",
+    train_days: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Days to train on, instead of its own.")
+    ] = None,
+    delay_days: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Days between training and test.")
+    ] = None,
+    test_days: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Days of each test.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most so many.")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="The column of a field of the spec."),
+    ] = None,
+    timestamp_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="As strptime, e.g. %Y%m%d; %s for seconds.")
+    ] = None,
+    card: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Who pays; default: the first entity of the spec."),
+    ] = None,
+    cost_missed: Annotated[
+        float, typer.Option(min=0, metavar="MONEY", help="Of a fraud without an alert.")
+    ] = 100.0,
+    cost_alert: Annotated[
+        float, typer.Option(min=0, metavar="MONEY", help="Of looking at an alert.")
+    ] = 5.0,
+    alerts_per_day: Annotated[
+        float, typer.Option(min=1, metavar="N", help="How many can be looked at.")
+    ] = 100.0,
+    trees: Annotated[int, typer.Option(min=1, help="Of a random forest.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 0,
+    folder: Folder = None,
+) -> None:
+    """Train a model, judge it on later days than it has seen, and keep it with its card.
+
+    Features are computed as the stream does. Labels count only once they were known. A feature
+    that knows the future is refused.
+
+    Examples: `tidegate train --spec features/card_fraud.yaml --in payments.parquet`, `tidegate
+    train --spec features/handbook.yaml --in payments.parquet --protocol handbook`
+    """
+    from dataflows.detection.models import Family
+    from services.features.events import load_events
+    from services.models.show import described
+    from services.publisher.options import parse_options
+    from services.training.errors import TrainingError
+    from services.training.protocol import DAY_US, HANDBOOK, general
+    from services.training.train import TrainSettings
+    from services.training.train import train as make
+
+    families = [family.value for family in Family if family is not Family.ISOLATION]
+    if model not in families:
+        raise typer.BadParameter(f"--model {model!r}: there are {', '.join(families)}")
+    if protocol not in ("time", "handbook"):
+        raise typer.BadParameter(f"--protocol {protocol!r}: write time or handbook")
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise typer.BadParameter(f"--name {name!r}: letters, digits, - and _")
+    loaded = read_spec(spec)
+    if loaded.label is None:
+        raise TrainingError(
+            f"{spec}: names no label, and training needs one: add "
+            "`label: {field: ..., delay: 7d}`"
+        )
+    chosen = general(-(-loaded.label.delay_us // DAY_US))
+    chosen = HANDBOOK if protocol == "handbook" else chosen
+    chosen = replace(
+        chosen,
+        train_days=chosen.train_days if train_days is None else train_days,
+        delay_days=chosen.delay_days if delay_days is None else delay_days,
+        test_days=test_days or chosen.test_days,
+        folds=folds or chosen.folds,
+    )
+    options = parse_options(mapping=mapping or (), timestamp_format=timestamp_format)
+    events = load_events(file, loaded, options.mapping, timestamp_format)
+    context.kernels()
+    settings = TrainSettings(
+        name=name,
+        family=Family(model),
+        protocol=chosen,
+        card=card,
+        missed=cost_missed,
+        alert=cost_alert,
+        budget=alerts_per_day,
+        cards=100,
+        trees=trees,
+        seed=seed,
+    )
+
+    def say(line: str) -> None:
+        if sys.stderr.isatty():
+            print(f"tidegate: {line}", file=sys.stderr, flush=True)
+
+    made = make(loaded, events, settings, say)
+    place = _registry(folder).add(made.card, made.arrays)
+    for line in described(made.card):
+        print(line)
+    print(f"kept in {place}")
+
+
+@models_app.command("list")
+def list_(folder: Folder = None) -> None:
+    """All models with their versions, oldest first, and the champions.
+
+    Example: `tidegate models list`
+    """
+    from services.models.show import listed
+
+    for line in listed(_registry(folder)):
+        print(line)
+
+
+@models_app.command()
+def show(
+    name: Name,
+    version: Annotated[
+        str | None, typer.Argument(help="Default: the champion, or the newest.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The whole card as JSON.")] = False,
+    folder: Folder = None,
+) -> None:
+    """A model's card. Artifacts that were changed are refused.
+
+    Example: `tidegate models show fraud`
+    """
+    import msgspec
+
+    from services.models.show import described
+
+    card, _ = _registry(folder).open(name, version)
+    if json:
+        print(msgspec.json.format(msgspec.json.encode(card)).decode())
+        return
+    for line in described(card):
+        print(line)
+
+
+@models_app.command()
+def promote(
+    name: Name,
+    version: Version,
+    force: Annotated[bool, typer.Option("--force", help="Although it is worse.")] = False,
+    folder: Folder = None,
+) -> None:
+    """Make a version the champion, unless it is worse than the present one.
+
+    Example: `tidegate models promote fraud 3f2a`
+    """
+    from dataflows.detection.models import ModelError
+    from services.models.registry import is_worse
+
+    registry = _registry(folder)
+    full = registry.resolve(name, version)
+    card, _ = registry.open(name, full)
+    if registry.champions(name):
+        champion, _ = registry.open(name)
+        worse = is_worse(card, champion)
+        if worse and not force:
+            raise ModelError(f"{name} {full}: {worse}: say --force to promote it all the same")
+    registry.promote(name, full, _now(), "forced" if force else "promoted")
+    print(f"{name}: {full} is the champion")
+
+
+@models_app.command()
+def rollback(name: Name, folder: Folder = None) -> None:
+    """Make the version champion that was it before.
+
+    Example: `tidegate models rollback fraud`
+    """
+    registry = _registry(folder)
+    version = registry.before(name)
+    registry.promote(name, version, _now(), "rolled back")
+    print(f"{name}: {version} is the champion again")
+
+
+@models_app.command()
+def compare(name: Name, one: Version, other: Version, folder: Folder = None) -> None:
+    """Two versions' figures side by side, each as its own card has them.
+
+    Example: `tidegate models compare fraud 3f2a 91bc`
+    """
+    from services.models.show import compared
+
+    registry = _registry(folder)
+    cards = [registry.open(name, registry.resolve(name, each))[0] for each in (one, other)]
+    for line in compared(*cards):
+        print(line)
+
+
+def _registry(folder: Path | None) -> Registry:
+    from services.models.registry import Registry
+
+    return Registry(folder or context.config().data_path / "models")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

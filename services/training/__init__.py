@@ -1,0 +1,1 @@
+"""`tidegate train`: from rows of features to a model with its card."""
