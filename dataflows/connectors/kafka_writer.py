@@ -133,8 +133,8 @@ class KafkaWriter:
         assert self._producer is not None, "the writer is closed"
         try:
             self._commit(self._producer, placed, marker)
-        except KafkaException as error:
-            raise self._failure(self._producer, placed, error) from error
+        except (KafkaException, SystemError) as error:
+            raise self._failure(self._producer, placed, _by_the_client(error)) from error
         self._marker = marker
 
     def _commit(self, producer: Producer, placed: Sequence[Placed], marker: Marker) -> None:
@@ -190,6 +190,16 @@ class KafkaWriter:
         if self._producer is not None:
             self._producer.purge()
             self._producer = None
+
+
+def _by_the_client(error: KafkaException | SystemError) -> KafkaException:
+    """confluent-kafka raises a fatal error from within its callbacks; where it calls one more, to
+    log it, Python says SystemError, because of the first."""
+    if isinstance(error, KafkaException):
+        return error
+    if isinstance(error.__cause__, KafkaException):
+        return error.__cause__
+    raise error
 
 
 def _is_fencing(error: KafkaError) -> bool:

@@ -382,6 +382,22 @@ class TestWriter:
         first.close()
         second.close()
 
+    def test_a_zombie_hears_of_it_whatever_the_client_is_doing(
+        self, log: Log, topic: str, wide: str
+    ) -> None:
+        """Of Kafka's client one in eight said something else."""
+        slot = f"flow.{topic}.0"
+        outputs = [put(wide, *[b"x" * 200] * 200, partition=partition) for partition in range(3)]
+        first = log.writer(slot)
+        for seq in range(1, 41):
+            second = log.writer(slot)
+            with pytest.raises(Fenced, match="another process has taken it over"):
+                first.commit(outputs, Marker(seq=seq, next_offset=seq))
+            first.close()
+            second.commit([], Marker(seq=seq, next_offset=seq))
+            first = second
+        first.close()
+
     def test_slots_that_were_prepared_publish_as_others_do(
         self, backend: Backend, log: Log, topic: str
     ) -> None:
