@@ -69,6 +69,8 @@ ROWS = (
     Row("the same by scikit-learn", "model_one_row_scikit_learn", 1, 2_000),
     Row("forest of `train`, 1,000 rows at once", "forest_batches", 1, 300_000),
     Row("the same by scikit-learn", "forest_batches_scikit_learn", 1, 300_000),
+    Row("features of past payments, 200k customers", "history_features", 200_000, 2_000_000),
+    Row("a rule's backtest over past payments", "rule_backtest", 200_000, 2_000_000),
     Row("stock Bytewax session windows, 20k users", "stock_bytewax", 20_000, 100_000),
 )
 

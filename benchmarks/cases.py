@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from benchmarks.history_cases import history_features, rule_backtest
 from benchmarks.kafka_cases import (
     features_on_kafka,
     ingest_on_kafka,
@@ -250,6 +251,7 @@ CASES: dict[str, Callable[[int, int], Measured]] = {
         *(timelines_kernel, model_batches, model_batches_scikit_learn),
         *(model_one_row, model_one_row_scikit_learn),
         *(forest_batches, forest_batches_scikit_learn),
+        *(history_features, rule_backtest),
     )
 }
 

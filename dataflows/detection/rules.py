@@ -157,9 +157,7 @@ def _members(path: str) -> tuple[str, ...]:
     return (Examples if path == "examples" else Rule).__struct_fields__
 
 
-def _check_examples(
-    compiled: CompiledRule, specs: Mapping[str, ColumnSpec], place: Places
-) -> None:
+def _check_examples(compiled: CompiledRule, specs: Mapping[str, ColumnSpec], place: Places) -> None:
     examples = compiled.rule.examples
     for name, rows, expected in (
         ("fires", examples.fires, True),

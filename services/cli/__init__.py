@@ -23,6 +23,7 @@ from services.cli import (
     features,
     inspection,
     replay,
+    rules,
     running,
     state,
     topics,
@@ -46,6 +47,7 @@ for module in (running, data, inspection, replay, demo, training):
     module.register(app)
 app.add_typer(detect.app, name="detect")
 app.add_typer(features.app, name="features")
+app.add_typer(rules.app, name="rules")
 app.add_typer(topics.app, name="topics")
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(state.app, name="state")

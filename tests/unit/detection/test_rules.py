@@ -83,7 +83,11 @@ def test_a_rule_file() -> None:
         ("state: live", "state: on", "r.yaml:4: state: "),
         ("state: live", "state: lively", "r.yaml:4: state: invalid enum value 'lively'"),
         ("owner: fraud", "onwer: fraud", "owner|onwer"),
-        ("owner: fraud\n", "owner: fraud\nonwer: me\n", "r.yaml:4: onwer: there is no such field: there are id"),
+        (
+            "owner: fraud\n",
+            "owner: fraud\nonwer: me\n",
+            "r.yaml:4: onwer: there is no such field: there are id",
+        ),
         ("owner: fraud\n", "", "r.yaml: .*missing required field `owner`"),
         ("weight: 0.7", "weight: 0.7\nweight: 0.1", "r.yaml:7: weight: given twice"),
         ("id: burst", "id: Burst!", "r.yaml:1: id: expected `str` matching"),

@@ -1,0 +1,1 @@
+"""`tidegate rules backtest`: what a rule would have done to past payments."""
