@@ -28,18 +28,3 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[Reason]
     rule_set: str
     device_id: str | None = None
-
-
-def explain(alert: Alert) -> str:
-    """An alert in words: a headline and its ranked reasons, a line each."""
-    verb = {Decision.BLOCK: "Block", Decision.REVIEW: "Review", Decision.ALLOW: "Allow"}
-    headline = (
-        f"{verb[alert.decision]} payment {alert.transaction_id}: {alert.total_amount} "
-        f"{alert.currency} by {alert.user_id} at {alert.event_timestamp} "
-        f"(score {alert.score:.2f}, {alert.severity})"
-    )
-    reasons = [
-        f"  {rank}. {reason.text} [{reason.rule}, weight {reason.weight:g}]"
-        for rank, reason in enumerate(alert.reasons, start=1)
-    ]
-    return "\n".join([headline, *reasons])

@@ -20,6 +20,7 @@ from services.cli import (
     data,
     demo,
     detect,
+    explain,
     features,
     inspection,
     replay,
@@ -43,7 +44,7 @@ app = typer.Typer(
     "75 something is held by another process, or no broker answers: try again; "
     "78 configuration or state do not fit.",
 )
-for module in (running, data, inspection, replay, demo, training):
+for module in (running, data, inspection, replay, demo, training, explain):
     module.register(app)
 app.add_typer(detect.app, name="detect")
 app.add_typer(features.app, name="features")

@@ -63,12 +63,15 @@ def demo(
         with own_bus(bus, directory) as url:
             facts, page = run_demo(context.config(), settings, stop, context.options(), progress)
     print_summary(facts, console)
-    _what_next(console, page, directory, url if bus is Bus.KAFKA else None)
+    first = f"explain {facts.alerts.top[0].alert_id}" if facts.alerts.top else "peek alerts -n 1"
+    _what_next(console, page, directory, url if bus is Bus.KAFKA else None, first)
     if not facts.adds_up:
         raise typer.Exit(Exit.CHECK_FAILED)
 
 
-def _what_next(console: Console, page: Path, directory: Path, kafka: str | None) -> None:
+def _what_next(
+    console: Console, page: Path, directory: Path, kafka: str | None, first: str
+) -> None:
     console.print(f"\nReport: {page.absolute().as_uri()}", highlight=False, soft_wrap=True)
     command = "tidegate" if _on_path() else ".venv/bin/tidegate"
     asking = f"{command} -d {directory}"
@@ -83,7 +86,7 @@ def _what_next(console: Console, page: Path, directory: Path, kafka: str | None)
         asking = f"TIDEGATE_BUS={kafka} {asking}"
     else:
         console.print("Try next:")
-    for line in ("peek alerts -n 1", WAREHOUSE_QUERY, "status"):
+    for line in (first, "rules backtest card_burst", WAREHOUSE_QUERY):
         console.print(f"  {asking} {line}", highlight=False, soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from flow_bench import Bench
+from past import Past
 
 
 @pytest.fixture
@@ -23,3 +24,10 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     yield make
     for each in made:
         each.log.close()
+
+
+@pytest.fixture(scope="session")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
+    made = Past(tmp_path_factory.mktemp("past") / "data")
+    yield made
+    made.bench.log.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from typing import Any
 import duckdb
 import pytest
 from command_line import CommandLine
-from flow_bench import Bench
+from past import DAYS, Past
 
-from dataflows.detection.rules import RuleSet, parse_rule
-from services.backtest.backtest import Backtest, backtest
-from services.history.features import History, open_history
+from dataflows.detection.rules import parse_rule
+from services.backtest.backtest import backtest
+from services.history.features import open_history
 from services.history.payments import AT_ONCE
 
 DRAFT = """\
@@ -28,50 +28,6 @@ when: total_amount < 60 AND customer_count_24h >= 2
 weight: 0.5
 reason: "{total_amount} {currency}"
 """
-DAYS = 14
-
-
-class Past:
-    """A fortnight that went through the flows into the lake, and what was said of it."""
-
-    def __init__(self, directory: Path):
-        self.bench = Bench(directory)
-        self.bench.simulate(days=DAYS, events=30_000)
-        self.bench.run("ingest", topic="raw.transactions")
-        self.bench.run("ingest", topic="raw.labels")
-        self.bench.run("features", "score")
-        for topic in ("events.transactions", "buffered.transactions", "events.labels"):
-            self.bench.run("load", topic=topic)
-        self.history: History = open_history(self.bench.shop.config)
-        self.rules: RuleSet = self.bench.shop.rules
-        self.scores: list[dict[str, Any]] = self._read("scores")
-        self.is_fraud = {
-            label["transaction_id"]: label["verdict"] == "fraud"
-            for label in sorted(self._read("events.labels"), key=_instant)
-        }
-
-    def _read(self, topic: str) -> list[dict[str, Any]]:
-        return [json.loads(r.value) for r in self.bench.records(topic) if r.value]
-
-    def run(self, rule: str, **more: Any) -> Backtest:
-        by_id = {compiled.rule.id: compiled for compiled in self.rules.rules}
-        compiled = by_id.get(rule) or parse_rule(rule, "draft.yaml")
-        return backtest(self.history, compiled, self.rules.live, **more)
-
-    def verdicts(self, scores: list[dict[str, Any]]) -> tuple[int, int, int]:
-        said = Counter(self.is_fraud.get(score["transaction_id"]) for score in scores)
-        return said[True], said[False], said[None]
-
-
-def _instant(label: dict[str, Any]) -> str:
-    return str(label["event_timestamp"])
-
-
-@pytest.fixture(scope="module")
-def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
-    made = Past(tmp_path_factory.mktemp("past") / "data")
-    yield made
-    made.bench.log.close()
 
 
 def test_every_rule_fires_on_the_payments_on_which_it_fired_on_the_stream(past: Past) -> None:

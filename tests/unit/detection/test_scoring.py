@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflows.detection.alerts import Alert, explain
 from dataflows.detection.decision import (
     DECISIONS,
     SEVERITIES,
@@ -184,27 +183,3 @@ def test_texts_and_booleans_in_words() -> None:
     given_columns = columns({"currency": "EUR", "customer_new_device": True}, {})
     assert sentence.render(given_columns, 0) == "{EUR}, new: yes"
     assert sentence.render(given_columns, 1) == "{unknown}, new: unknown"
-
-
-def test_an_alert_explained() -> None:
-    scorer = Scorer(RULES, DecisionPolicy())
-    given_columns = columns({"total_amount": 100.0, "currency": "EUR", "customer_count_10m": 5})
-    scores = scorer.score(given_columns)
-    alert = Alert(
-        alert_id=alert_id("t-9"),
-        transaction_id="t-9",
-        user_id="u-1",
-        event_timestamp="2026-11-23T06:40:54Z",
-        total_amount="100.00",
-        currency="EUR",
-        score=float(scores.score[0]),
-        decision=DECISIONS[scores.decision[0]],
-        severity=SEVERITIES[scores.severity[0]],
-        reasons=scorer.reasons(scores, given_columns, 0),
-        rule_set=RULES.version,
-    )
-    assert explain(alert) == (
-        "Block payment t-9: 100.00 EUR by u-1 at 2026-11-23T06:40:54Z (score 0.97, critical)\n"
-        "  1. c_burst: 100.00 EUR [c_burst, weight 0.95]\n"
-        "  2. a_large: 100.00 EUR [a_large, weight 0.5]"
-    )

@@ -1,0 +1,46 @@
+"""explain: a decision taken apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli import context
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(explain)
+
+
+def explain(
+    name: Annotated[str, typer.Argument(metavar="ID", help="Of an alert, or of a payment.")],
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Why a payment was decided as it was: rules, values, what each rule changes; and once more.
+
+    The decision is made again from the lake's payments, with the rules in force now: by the same
+    rule set it must come out the same, bit for bit. Exits with 1 if it does not.
+
+    Example: `tidegate explain 3f0c9d5e1a2b4c6d8e7f90a1b2c3d4e5`
+    """
+    import msgspec
+
+    from dataflows.detection.rules import load_rules
+    from dataflows.runtime.exits import Exit
+    from services.explain.explain import explain as run
+    from services.explain.terminal import told
+    from services.history.features import open_history
+
+    settings = context.config()
+    rules = load_rules(Path(settings.rules))
+    context.kernels()
+    answer = run(settings, open_history(settings), rules, name)
+    if json:
+        print(msgspec.json.encode(answer).decode())
+    else:
+        for line in told(answer):
+            print(line)
+    if answer.said.rule_set == answer.again.rule_set and not answer.is_repeated:
+        raise typer.Exit(Exit.CHECK_FAILED)

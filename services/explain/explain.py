@@ -1,0 +1,206 @@
+"""A decision taken apart: rules, values, what each rule changes, and the same decision again.
+
+What the stream said is in the lake; features come from the history, computed by the kernel of the
+stream. Rules are those in force now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+import msgspec
+import numpy as np
+
+from dataflows.connectors.lake import LakeError, lake_files
+from dataflows.detection.alerts import Reason
+from dataflows.detection.decision import DECISIONS, SEVERITIES, Decision, DecisionPolicy, Severity
+from dataflows.detection.rules import RuleSet
+from dataflows.detection.scoring import Scorer
+from dataflows.detection.sentences import in_words
+from dataflows.features.catalogue import CATALOGUE
+from dataflows.features.columns import Columns, from_rows
+from dataflows.runtime.config import Config
+from services.explain.errors import NothingKnown
+from services.history.features import History
+
+_NEAR_US = 86_400_000_000
+_ATTEMPTS = 3
+
+
+class Weighed(msgspec.Struct, frozen=True):
+    """A rule that fires, and what would be without it."""
+
+    reason: Reason
+    score_without: float
+    decision_without: Decision
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A column as the rules read it; `read_by` are the rules that fire and read or show it."""
+
+    name: str
+    value: str | float | bool | None
+    in_words: str
+    meaning: str
+    read_by: list[str]
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """A decision, and the rule set that made it."""
+
+    score: float
+    decision: Decision
+    rules: list[str]
+    rule_set: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """`said` is what the stream published, `again` what comes out now."""
+
+    alert_id: str | None
+    transaction_id: str
+    user_id: str
+    device_id: str | None
+    event_timestamp: str
+    total_amount: float
+    currency: str | None
+    is_fraud: bool | None
+    said: Decided
+    again: Decided
+    severity: Severity
+    reasons: list[Weighed]
+    values: list[Value]
+    differences: list[str]  # between `said` and `again`, beside the rule set
+    alerts_near: int  # others of the customer within a day before or after
+
+    @property
+    def is_repeated(self) -> bool:
+        return not self.differences
+
+
+def explain(config: Config, history: History, rules: RuleSet, name: str) -> Explanation:
+    """Explain an alert or a payment by its id. Raises NothingKnown, or LakeError."""
+    alerts = _rows(config, "alerts", "alert_id = $1 OR transaction_id = $1", name)
+    transaction = alerts[0]["transaction_id"] if alerts else name
+    scores = _rows(config, "scores", "transaction_id = $1", transaction)
+    payment = _payment(history, transaction)
+    if not scores or payment is None:
+        raise NothingKnown(
+            f"{name}: no alert and no scored payment in {config.lake_path} has this id: what is "
+            "new gets there within some seconds; `tidegate peek alerts` shows the latest"
+        )
+    said = scores[-1]
+    columns = from_rows(CATALOGUE, [payment])
+    scorer = Scorer(rules, DecisionPolicy())
+    scored = scorer.score(columns)
+    reasons = scorer.reasons(scored, columns, 0)
+    again = Decided(
+        score=scored.score.item(0),
+        decision=DECISIONS[scored.decision.item(0)],
+        rules=list(scorer.rule_ids(scored)[0]),
+        rule_set=rules.version,
+    )
+    was = Decided(said["score"], Decision(said["decision"]), said["rules"], said["rule_set"])
+    near = _rows(
+        config, "alerts", "user_id = $1 AND abs(epoch_us(event_timestamp) - $2) <= $3",
+        payment["user_id"], payment["event_us"], _NEAR_US,
+    )  # fmt: skip
+    return Explanation(
+        alert_id=alerts[0]["alert_id"] if alerts else None,
+        transaction_id=transaction,
+        user_id=payment["user_id"],
+        device_id=payment["device_id"],
+        event_timestamp=_instant(payment["event_us"]),
+        total_amount=payment["total_amount"],
+        currency=payment["currency"],
+        is_fraud=_verdict(history, transaction),
+        said=was,
+        again=again,
+        severity=SEVERITIES[scored.severity.item(0)],
+        reasons=[_weighed(reason, rules, columns) for reason in reasons],
+        values=_values(rules, again.rules, columns, payment),
+        differences=_differences(was, again, alerts[0]["reasons"] if alerts else None, reasons),
+        alerts_near=sum(alert["transaction_id"] != transaction for alert in near),
+    )
+
+
+def _rows(config: Config, table: str, condition: str, *values: Any) -> list[dict[str, Any]]:
+    """Rows of a table of the lake. Raises LakeError."""
+    for attempt in range(_ATTEMPTS):
+        files = [str(file) for file in lake_files(config.lake_path, table)]
+        if not files:
+            return []
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            try:
+                connection.read_parquet(files, union_by_name=True).create_view(table)
+                query = f"SELECT * FROM {table} WHERE {condition} ORDER BY _offset"
+                found = connection.execute(query, list(values)).to_arrow_table()
+                return found.to_pylist()
+            except duckdb.IOException as error:  # compacted meanwhile
+                if attempt == _ATTEMPTS - 1:
+                    raise LakeError(
+                        f"{config.lake_path}/{table}: cannot be read: {error}"
+                    ) from error
+    raise AssertionError("unreachable")
+
+
+def _payment(history: History, transaction: str) -> dict[str, Any] | None:
+    query = "SELECT * FROM read_parquet(?) WHERE transaction_id = ?"
+    with duckdb.connect() as connection:
+        found = connection.execute(query, [str(history.payments), transaction]).to_arrow_table()
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows[0] if rows else None
+
+
+def _verdict(history: History, transaction: str) -> bool | None:
+    with duckdb.connect() as connection:
+        connection.register("verdicts", history.verdicts)
+        query = "SELECT is_fraud FROM verdicts WHERE transaction_id = ?"
+        found = connection.execute(query, [transaction]).fetchone()
+    return None if found is None else bool(found[0])
+
+
+def _instant(us: int) -> str:
+    return str(np.datetime64(us, "us")) + "Z"
+
+
+def _weighed(reason: Reason, rules: RuleSet, columns: Columns) -> Weighed:
+    others = RuleSet(tuple(c for c in rules.rules if c.rule.id != reason.rule))
+    scored = Scorer(others, DecisionPolicy()).score(columns)
+    return Weighed(reason, scored.score.item(0), DECISIONS[scored.decision.item(0)])
+
+
+def _values(
+    rules: RuleSet, fired: Sequence[str], columns: Columns, payment: Mapping[str, Any]
+) -> list[Value]:
+    """Every column that is not null, those that fired rules read first."""
+    reads = {c.rule.id: c.columns for c in rules.live if c.rule.id in fired}
+    values = [
+        Value(
+            name=name,
+            value=payment[name],
+            in_words=in_words(payment[name], spec),
+            meaning=spec.description,
+            read_by=[rule for rule, names in reads.items() if name in names],
+        )
+        for name, spec in CATALOGUE.items()
+        if columns[name].valid[0]
+    ]
+    return sorted(values, key=lambda value: not value.read_by)
+
+
+def _differences(
+    said: Decided, again: Decided, published: list[dict[str, Any]] | None, reasons: list[Reason]
+) -> list[str]:
+    found = [
+        f"{name} {getattr(said, name)} then, {getattr(again, name)} now"
+        for name in ("score", "decision", "rules")
+        if getattr(said, name) != getattr(again, name)
+    ]
+    now = [msgspec.structs.asdict(reason) for reason in reasons]
+    if published is not None and published != now:
+        found.append("the reasons")
+    return found
