@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TextIO
 
 import msgspec
@@ -20,6 +17,7 @@ from dataflows.detection.anomalies import AnomalyDetector, Scores
 from services.anomalies.errors import SeriesError
 from services.anomalies.series import Rows, SeriesFile
 from services.publisher.files import InputFile
+from services.whole_file import whole_file
 
 HEADER = "timestamp,value,anomaly_score\n"
 STDOUT = "-"
@@ -175,20 +173,8 @@ def _writing(out: str) -> Iterator[TextIO]:
     if out == STDOUT:
         yield sys.stdout
         return
-    place = Path(out)
-    try:
-        handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", text=True)
-    except OSError as error:
-        raise SeriesError(f"{out}: cannot be written: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, place)
-    except BaseException as error:
-        os.unlink(name)
-        if isinstance(error, OSError):
-            raise SeriesError(f"{out}: cannot be written: {error.strerror or error}") from error
-        raise
+    with (
+        whole_file(out, SeriesError) as made,
+        open(made, "w", encoding="utf-8", newline="\n") as stream,
+    ):
+        yield stream

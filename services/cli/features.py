@@ -20,6 +20,19 @@ app = typer.Typer(
     "--out features.parquet`",
 )
 
+SpecFile = Annotated[Path, typer.Option("--spec", metavar="FILE", help="The spec, YAML.")]
+EventsFile = Annotated[
+    str, typer.Option("--in", metavar="FILE", help="Events: .parquet, .csv or .jsonl.")
+]
+FieldMap = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="The column of a field of the spec."),
+]
+TimestampFormat = Annotated[
+    str | None,
+    typer.Option("--timestamp-format", metavar="FORMAT", help="As strptime; %s for seconds."),
+]
+
 _PROGRESS_EVERY = 100_000  # rows
 
 
@@ -29,18 +42,11 @@ def features() -> None: ...
 
 @app.command()
 def build(
-    spec: Annotated[Path, typer.Option(metavar="FILE", help="The spec, YAML.")],
-    file: Annotated[
-        str, typer.Option("--in", metavar="FILE", help="Events: .parquet, .csv or .jsonl.")
-    ],
+    spec: SpecFile,
+    file: EventsFile,
     out: Annotated[str, typer.Option("--out", metavar="FILE", help="Where the rows go: .parquet.")],
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=COLUMN", help="The column of a field of the spec."),
-    ] = None,
-    timestamp_format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="As strptime, e.g. %Y%m%d; %s for seconds.")
-    ] = None,
+    mapping: FieldMap = None,
+    timestamp_format: TimestampFormat = None,
     order: Annotated[
         str, typer.Option(metavar="ORDER", help="time, or file: events come as they stand there.")
     ] = "time",

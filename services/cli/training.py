@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import context
-from services.cli.features import read_spec
+from services.cli.features import EventsFile, FieldMap, SpecFile, TimestampFormat, read_spec
 
 if TYPE_CHECKING:
     from services.models.registry import Registry
 
 models_app = typer.Typer(
-    no_args_is_help=True, help="The models that were trained, and which of them is the champion."
+    no_args_is_help=True,
+    help="The models that were trained, and which of them is the champion.\n\n"
+    "Example: `tidegate models list`",
 )
 _FOLDER = typer.Option(
     "--models", metavar="DIR", help="Where models are kept; default: models/ in the data directory."
@@ -33,10 +35,8 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    spec: Annotated[Path, typer.Option(metavar="FILE", help="The feature spec, YAML.")],
-    file: Annotated[
-        str, typer.Option("--in", metavar="FILE", help="Events: .parquet, .csv or .jsonl.")
-    ],
+    spec: SpecFile,
+    file: EventsFile,
     name: Annotated[str, typer.Option(metavar="NAME", help="What the model is called.")] = "fraud",
     model: Annotated[
         str,
@@ -57,13 +57,8 @@ def train(
         int | None, typer.Option(min=1, metavar="N", help="Days of each test.")
     ] = None,
     folds: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most so many.")] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=COLUMN", help="The column of a field of the spec."),
-    ] = None,
-    timestamp_format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="As strptime, e.g. %Y%m%d; %s for seconds.")
-    ] = None,
+    mapping: FieldMap = None,
+    timestamp_format: TimestampFormat = None,
     card: Annotated[
         str | None,
         typer.Option(metavar="FIELD", help="Who pays; default: the first entity of the spec."),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +15,7 @@ from dataflows.features.spec import FeatureSpec
 from services.features.arrival import in_order
 from services.features.errors import EventsError
 from services.features.events import EventTable
+from services.whole_file import whole_file
 
 SPEC_VERSION = b"tidegate.spec"
 """In the metadata of the written file: the version of the spec that made it."""
@@ -70,20 +68,5 @@ def as_table(spec: FeatureSpec, events: EventTable, features: dict[str, Column])
 
 def write_table(table: pa.Table, out: str) -> None:
     """Write a Parquet file: whole, or not at all. Raises EventsError."""
-    place = Path(out)
-    try:
-        handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise EventsError(f"{out}: cannot be written: {error.strerror or error}") from error
-    try:
-        pa.parquet.write_table(table, name, compression="zstd")
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, place)
-    except BaseException as error:
-        os.unlink(name)
-        if isinstance(error, OSError):
-            raise EventsError(f"{out}: cannot be written: {error.strerror or error}") from error
-        raise
+    with whole_file(out, EventsError) as made:
+        pa.parquet.write_table(table, made, compression="zstd")

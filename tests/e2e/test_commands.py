@@ -86,6 +86,7 @@ JSON_CALLS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("publish",): ("clickstream", "events.jsonl"),
     ("replay",): ("sessionize", "--in", "events.jsonl", "--out", "out"),
     ("detect", "score"): ("--in", "series.csv", "--out", "scores.csv"),
+    ("rules", "list"): (),
     ("contracts", "list"): (),
     ("contracts", "check"): (),
 }
@@ -115,7 +116,9 @@ def test_no_json_option_is_left_untried() -> None:
         ("warehouse", command) for command in ("build", "docs", "freshness", "query", "reprocess")
     }  # test_what_programs_read has a warehouse to ask
     # test_moving_a_slot has state to show
-    elsewhere = {("simulate",), ("health",), *of_state, *of_warehouse}
+    # test_training_command, test_rules_on_the_past and test_explain_a_decision have what they need
+    of_detection = {("models", "show"), ("rules", "backtest"), ("explain",)}
+    elsewhere = {("simulate",), ("health",), *of_state, *of_warehouse, *of_detection}
     assert {*JSON_CALLS, *elsewhere} == WITH_JSON
 
 
