@@ -113,11 +113,16 @@ PAYMENT = (
     ColumnSpec("customer_segment", Kind.TEXT, "new, regular, loyal or vip, from the profile"),
 )
 
-CATALOGUE: dict[str, ColumnSpec] = {
+MODEL_SCORE = ColumnSpec(
+    "model_score", Kind.NUMBER, "what the champion model thinks, 0..1; null without a champion"
+)
+
+OBSERVED: dict[str, ColumnSpec] = {
     **{spec.name: spec for spec in PAYMENT},
     **CUSTOMER.specs,
     **DEVICE.specs,
 }
+CATALOGUE: dict[str, ColumnSpec] = {**OBSERVED, MODEL_SCORE.name: MODEL_SCORE}
 
 
 def payment_columns(

@@ -116,6 +116,7 @@ class Config(Section, frozen=True):
     data_dir: str = ".tidegate"
     schemas: str = str(HOUSE / "schemas")
     rules: str = str(HOUSE / "rules")
+    models: str = ""
     warehouse_sql: str = str(HOUSE / "warehouse_sql")
     partitions: dict[str, Positive] = {}
     kafka: dict[str, str] = {}
@@ -133,6 +134,10 @@ class Config(Section, frozen=True):
     @property
     def data_path(self) -> Path:
         return Path(self.data_dir)
+
+    @property
+    def models_path(self) -> Path:
+        return Path(self.models) if self.models else self.data_path / "models"
 
     @property
     def lake_path(self) -> Path:

@@ -14,7 +14,7 @@ from services.cli import context
 from services.cli.features import EventsFile, FieldMap, SpecFile, TimestampFormat, read_spec
 
 if TYPE_CHECKING:
-    from services.models.registry import Registry
+    from dataflows.detection.registry import Registry
 
 models_app = typer.Typer(
     no_args_is_help=True,
@@ -191,7 +191,7 @@ def promote(
     Example: `tidegate models promote fraud 3f2a`
     """
     from dataflows.detection.models import ModelError
-    from services.models.registry import is_worse
+    from dataflows.detection.registry import is_worse
 
     registry = _registry(folder)
     full = registry.resolve(name, version)
@@ -232,7 +232,7 @@ def compare(name: Name, one: Version, other: Version, folder: Folder = None) -> 
 
 
 def _registry(folder: Path | None) -> Registry:
-    from services.models.registry import Registry
+    from dataflows.detection.registry import Registry
 
     return Registry(folder or context.config().data_path / "models")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataflows.detection.models import Card
-from services.models.registry import Registry
+from dataflows.detection.registry import Registry
 
 _SHOWN = 10
 

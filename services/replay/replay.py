@@ -85,7 +85,13 @@ def _scratch_shop(config: Config, scratch: Path, clock: Callable[[], int]) -> Sh
     """One partition a topic, so that the file is one slot's log."""
     single = dict.fromkeys(load_contracts(Path(config.schemas)), 1)
     shop = Shop(
-        msgspec.structs.replace(config, bus="", data_dir=str(scratch), partitions=single),
+        msgspec.structs.replace(
+            config,
+            bus="",
+            data_dir=str(scratch),
+            models=str(config.models_path),
+            partitions=single,
+        ),
         EmbeddedLog(scratch / "log.db", clock=clock),
     )
     shop.log.create_topics(shop.topology.topics)

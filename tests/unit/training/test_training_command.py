@@ -21,7 +21,7 @@ from dataflows.features.spec import load_spec
 from dataflows.runtime.config import HOUSE
 from services.features.build import compute_features
 from services.features.events import EventTable, load_events
-from services.models.registry import Registry
+from dataflows.detection.registry import Registry
 from services.simulator.handbook import HandbookSettings, simulate_handbook
 from services.training.errors import TrainingError
 from services.training.leakage import check_against_the_past

@@ -1,0 +1,65 @@
+"""The model that scores payments on the stream: a column for rules, like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflows.detection.models import Model, check_features
+from dataflows.detection.registry import Registry
+from dataflows.features.catalogue import OBSERVED
+from dataflows.features.columns import Column, Columns, Kind
+
+NAME: Final = "payments"
+"""The model of this name in the registry; others serve elsewhere, or nowhere."""
+READABLE: Final = {name: spec for name, spec in OBSERVED.items() if spec.kind is not Kind.TEXT}
+"""The columns that such a model may read."""
+_DIGITS = 6  # as scores of rules
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A model that reads columns of payments, and its version."""
+
+    model: Model
+    version: str
+
+    def column(self, columns: Columns) -> Column:
+        """What it thinks of n payments, 0..1."""
+        scores = self.model.score(as_rows(columns, self.model.features))
+        return Column(np.round(scores, _DIGITS), np.ones(len(scores), np.bool_))
+
+
+def open_champion(folder: Path) -> Champion | None:
+    """The champion of a folder of models, if there is one.
+
+    Raises ModelError if it cannot be served: damaged, or it reads what the stream does not make.
+    """
+    registry = Registry(folder)
+    if NAME not in registry.names() or not registry.champions(NAME):
+        return None
+    card, model = registry.open(NAME)
+    check_features(card, READABLE, f"{folder / NAME / card.version}")
+    return Champion(model, card.version)
+
+
+def model_column(champion: Champion | None, columns: Mapping[str, Column], n: int) -> Column:
+    """`model_score` of n payments; null without a champion."""
+    if champion is None:
+        return Column(np.zeros(n), np.zeros(n, np.bool_))
+    return champion.column(columns)
+
+
+def as_rows(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float64]:
+    """Columns as a model takes them: float64[n, names], NaN for null, booleans as 0 and 1."""
+    return np.column_stack(
+        [
+            np.where(columns[name].valid, columns[name].values.astype(np.float64), np.nan)
+            for name in names
+        ]
+    )
