@@ -1,4 +1,4 @@
-"""A fortnight that went through the flows into the lake."""
+"""Forty days that went through the flows into the lake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from dataflows.detection.rules import RuleSet, parse_rule
 from services.backtest.backtest import Backtest, backtest
 from services.history.features import History, open_history
 
-DAYS = 14
+DAYS = 40
+EVENTS = 60_000
 LOADED = (
     *("events.transactions", "buffered.transactions", "events.labels"),
     *("scores", "alerts"),
@@ -25,7 +26,7 @@ class Past:
 
     def __init__(self, directory: Path):
         self.bench = Bench(directory)
-        self.bench.simulate(days=DAYS, events=30_000)
+        self.bench.simulate(days=DAYS, events=EVENTS)
         self.bench.run("ingest", topic="raw.transactions")
         self.bench.run("ingest", topic="raw.labels")
         self.bench.run("features", "score")

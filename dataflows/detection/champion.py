@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dataflows.detection.models import Model, check_features
 from dataflows.detection.registry import Registry
 from dataflows.features.catalogue import OBSERVED
-from dataflows.features.columns import Column, Columns, Kind
+from dataflows.features.columns import Column, Columns, Kind, as_rows
 
 NAME: Final = "payments"
 """The model of this name in the registry; others serve elsewhere, or nowhere."""
@@ -48,18 +46,8 @@ def open_champion(folder: Path) -> Champion | None:
     return Champion(model, card.version)
 
 
-def model_column(champion: Champion | None, columns: Mapping[str, Column], n: int) -> Column:
+def model_column(champion: Champion | None, columns: Columns, n: int) -> Column:
     """`model_score` of n payments; null without a champion."""
     if champion is None:
         return Column(np.zeros(n), np.zeros(n, np.bool_))
     return champion.column(columns)
-
-
-def as_rows(columns: Columns, names: tuple[str, ...]) -> NDArray[np.float64]:
-    """Columns as a model takes them: float64[n, names], NaN for null, booleans as 0 and 1."""
-    return np.column_stack(
-        [
-            np.where(columns[name].valid, columns[name].values.astype(np.float64), np.nan)
-            for name in names
-        ]
-    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -73,6 +74,12 @@ class ColumnsOnDemand(Mapping[str, Column]):
         self._makers = makers
         self._made: dict[str, Column] = {}
 
+    def and_on_demand(self, makers: Mapping[str, Callable[[], Column]]) -> "ColumnsOnDemand":
+        """These and some more; what is made is shared."""
+        return ColumnsOnDemand(
+            {**{name: partial(self.__getitem__, name) for name in self}, **makers}
+        )
+
     def __getitem__(self, name: str) -> Column:
         column = self._made.get(name)
         if column is None:
@@ -117,3 +124,13 @@ def from_rows(specs: Mapping[str, ColumnSpec], rows: Sequence[Mapping[str, Any]]
     return {
         name: from_list(spec.kind, [row.get(name) for row in rows]) for name, spec in specs.items()
     }
+
+
+def as_rows(columns: Columns, names: Sequence[str]) -> NDArray[np.float64]:
+    """Columns as a model takes them: float64[n, names], NaN for null, booleans as 0 and 1."""
+    return np.column_stack(
+        [
+            np.where(columns[name].valid, columns[name].values.astype(np.float64), np.nan)
+            for name in names
+        ]
+    )

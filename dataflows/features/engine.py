@@ -256,16 +256,6 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     entities: dict[str, bytes]
 
 
-def as_matrix(spec: FeatureSpec, columns: Mapping[str, Column]) -> NDArray[np.float64]:
-    """The features as a model takes them: float64[n, features], NaN for null, flags 0 and 1."""
-    return np.column_stack(
-        [
-            np.where(columns[name].valid, columns[name].values.astype(np.float64), np.nan)
-            for name in spec.names
-        ]
-    )
-
-
 def _scaled(column: Column) -> NDArray[np.int64]:
     """Numbers as whole millionths, 0 for null."""
     numbers = np.where(column.valid, column.values, 0.0).astype(np.float64)

@@ -24,11 +24,12 @@ from dataflows.connectors.records import Output, Records
 from dataflows.contracts.money import format_money
 from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.detection.alerts import Alert
+from dataflows.detection.champion import Champion, model_column
 from dataflows.detection.decision import DECISIONS, SEVERITIES, DecisionPolicy, alert_id
 from dataflows.detection.rules import RuleSet
 from dataflows.detection.scoring import Scorer, Scores
 from dataflows.eventtime.snapshots import Buffer
-from dataflows.features.catalogue import CUSTOMER, DEVICE, payment_columns
+from dataflows.features.catalogue import CUSTOMER, DEVICE, MODEL_SCORE, payment_columns
 from dataflows.features.columns import Column, Columns, ColumnsOnDemand, from_list
 from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
@@ -46,10 +47,12 @@ from dataflows.runtime.state import keep_large_state
 def score(slot: Slot, shop: Shop) -> Dataflow:
     rules = shop.rules
     slot.replay_with["rule set"] = rules.version
+    if shop.champion is not None:
+        slot.replay_with["model"] = shop.champion.version
     flow = Dataflow("score")
     records = read("read", flow, slot)
     requests = map_value("decode", records, decode)
-    restore = partial(DeviceHop, slot.config.event_time)
+    restore = partial(DeviceHop, slot.config.event_time, shop.champion)
     featured = keep_large_state("device", requests, slot, restore)
     judged = map_value("judge", featured, Judge(rules).judge)
     publish("publish", judged, slot)
@@ -70,6 +73,8 @@ class Scored(msgspec.Struct, gc=False):
     rules: Sequence[str]
     shadow_rules: Sequence[str]
     rule_set: str
+    model_score: float | None
+    model: str | None
 
 
 class PublishedAlert(Alert, frozen=True, kw_only=True):
@@ -80,12 +85,14 @@ class PublishedAlert(Alert, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Featured:
-    """The payments of a batch, and the columns that rules read, one entry a payment."""
+    """The payments of a batch, and the columns that rules read, one entry a payment; `model` is the
+    version of the champion."""
 
     requests: Accepted[Request]
     times: list[str]
     amounts: list[str]
     columns: Columns
+    model: str | None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -100,8 +107,9 @@ def decode(records: Records) -> Events[Request]:
 class DeviceHop(EntityHop):
     """The slot's state: what was paid from each device."""
 
-    def __init__(self, settings: EventTime, frames: Iterable[Buffer]):
+    def __init__(self, settings: EventTime, champion: Champion | None, frames: Iterable[Buffer]):
         super().__init__(settings, RollingFeatures(DEVICE, int(settings.lateness)), frames)
+        self._champion = champion
 
     def process(self, decoded: Events[Request]) -> Featured:
         requests = self.accept(decoded)
@@ -109,15 +117,18 @@ class DeviceHop(EntityHop):
         fields = {name: requests.each(name) for name in (DEVICE.entity, *DEVICE.others)}
         device = self.features(requests, fields, cents)
         customer = requests.each("features")
-        columns = ColumnsOnDemand(
+        observed = ColumnsOnDemand(
             {
                 **{name: partial(device.__getitem__, name) for name in device},
                 **{name: partial(_customer_column, name, customer) for name in CUSTOMER.specs},
                 **payment_columns(cents, requests.times_us, requests.each),
             }
         )
+        thought = partial(model_column, self._champion, observed, len(cents))
+        columns = observed.and_on_demand({MODEL_SCORE.name: thought})
         times = canonical_timestamps(requests.each("event_timestamp"), requests.times_us)
-        return Featured(requests, times, format_money(cents), columns)
+        version = self._champion.version if self._champion else None
+        return Featured(requests, times, format_money(cents), columns, version)
 
 
 def _customer_column(name: str, features: Sequence[Any]) -> Column:
@@ -162,6 +173,8 @@ class Judge:
             self._scorer.rule_ids(scores),
             self._scorer.shadow_rule_ids(scores),
             repeat(self._scorer.rules.version),
+            featured.columns[MODEL_SCORE.name].for_json(),
+            repeat(featured.model),
         )
         return Output(
             topic="scores",

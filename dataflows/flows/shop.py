@@ -17,6 +17,7 @@ from dataflows.runtime.config import Config
 from dataflows.runtime.slot import Slot
 
 if TYPE_CHECKING:
+    from dataflows.detection.champion import Champion
     from dataflows.detection.rules import RuleSet
 
 
@@ -44,6 +45,12 @@ class Shop:
         from dataflows.detection.rules import load_rules  # only scoring needs the SQL parser
 
         return load_rules(Path(self.config.rules))
+
+    @cached_property
+    def champion(self) -> Champion | None:
+        from dataflows.detection.champion import open_champion
+
+        return open_champion(self.config.models_path)
 
     @cached_property
     def pii_key(self) -> bytes:

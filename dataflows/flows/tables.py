@@ -146,6 +146,8 @@ DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
                 ("rules", pa.list_(pa.string())),
                 ("shadow_rules", pa.list_(pa.string())),
                 ("rule_set", pa.string()),
+                ("model_score", pa.float64()),
+                ("model", pa.string()),
             ]
         ),
         "event_timestamp",

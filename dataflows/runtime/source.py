@@ -190,10 +190,11 @@ def _check_fingerprint(slot: Slot, stored: dict[str, Any]) -> None:
 
 
 def _check_replay(slot: Slot, stored: dict[str, str]) -> None:
-    for what, now in slot.replay_with.items():
-        if stored.get(what) != now:
+    for what in sorted(stored.keys() | slot.replay_with.keys()):
+        then, now = stored.get(what, "none"), slot.replay_with.get(what, "none")
+        if then != now:
             raise Refused(
                 f"slot {slot.name}: it did not stop cleanly, and what it must replay was made with "
-                f"{what} {stored.get(what)}, this is {now}; start once with the former, stop it "
+                f"{what} {then}, this is {now}; start once with the former, stop it "
                 "with SIGTERM, then change"
             )

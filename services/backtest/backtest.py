@@ -21,9 +21,8 @@ from dataflows.detection.decision import DECISIONS, Decision, DecisionPolicy
 from dataflows.detection.rules import CompiledRule, RuleSet, RuleState
 from dataflows.detection.scoring import Scorer
 from dataflows.features.catalogue import CATALOGUE
-from dataflows.features.columns import Column
 from services.history.errors import HistoryError
-from services.history.features import History
+from services.history.features import History, column_of
 
 DEFAULT_DAYS: Final = 30
 _DAY_US = 86_400_000_000
@@ -154,7 +153,7 @@ class _Found:
 
     def __init__(self, rows: pa.Table, rule: CompiledRule, others: Sequence[CompiledRule]) -> None:
         self._rows, self._rule, self._others = rows, rule, others
-        self._columns = {name: _column(rows, name) for name in CATALOGUE}
+        self._columns = {name: column_of(rows, name) for name in CATALOGUE}
         self.hit = self._fires(rule)
         fired = [self._fires(other) for other in others]
         self.others_fired = np.array(fired, np.bool_).reshape(len(others), len(rows))
@@ -162,7 +161,7 @@ class _Found:
         self._scores, self.decided_with = self._judged([as_live, *others])
         _, self.decided_without = self._judged(others)
         self.amounts = self._columns["total_amount"].values
-        labelled = _column(rows, "is_fraud")
+        labelled = column_of(rows, "is_fraud")
         self._fraud = labelled.valid & labelled.values
         self._legitimate = labelled.valid & ~labelled.values
 
@@ -216,15 +215,6 @@ class _Found:
             score=self._scores.item(row),
             reason=self._rule.sentence.render(self._columns, row),
         )
-
-
-def _column(rows: pa.Table, name: str) -> Column:
-    """As the kernel made it: null has any value."""
-    array = rows[name].combine_chunks()
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    if pa.types.is_boolean(array.type):
-        array = array.fill_null(False)
-    return Column(array.to_numpy(zero_copy_only=False), valid)
 
 
 def _days(

@@ -42,5 +42,5 @@ def explain(
     else:
         for line in told(answer):
             print(line)
-    if answer.said.rule_set == answer.again.rule_set and not answer.is_repeated:
+    if answer.has_same_judges and not answer.is_repeated:
         raise typer.Exit(Exit.CHECK_FAILED)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import context
-from services.cli.features import EventsFile, FieldMap, SpecFile, TimestampFormat, read_spec
+from services.cli.features import FieldMap, TimestampFormat, read_spec
 
 if TYPE_CHECKING:
     from dataflows.detection.registry import Registry
+    from services.training.examples import Examples
 
 models_app = typer.Typer(
     no_args_is_help=True,
@@ -35,9 +36,19 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    spec: SpecFile,
-    file: EventsFile,
-    name: Annotated[str, typer.Option(metavar="NAME", help="What the model is called.")] = "fraud",
+    spec: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The feature spec, YAML; with --in.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--in", metavar="FILE", help="Events: .parquet, .csv or .jsonl.")
+    ] = None,
+    past: Annotated[
+        bool, typer.Option("--past", help="Instead: the lake's payments, as the stream saw them.")
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What it is called: fraud, with --past payments."),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -79,17 +90,16 @@ def train(
     """Train a model, judge it on later days than it has seen, and keep it with its card.
 
     Features are computed as the stream does. Labels count only once they were known. A feature
-    that knows the future is refused.
+    that knows the future is refused. The champion of the models called `payments`, made by --past,
+    scores payments on the stream.
 
     Examples: `tidegate train --spec features/card_fraud.yaml --in payments.parquet`, `tidegate
-    train --spec features/handbook.yaml --in payments.parquet --protocol handbook`
+    train --past --folds 1`
     """
+    from dataflows.detection.champion import NAME
     from dataflows.detection.models import Family
-    from services.features.events import load_events
     from services.models.show import described
-    from services.publisher.options import parse_options
-    from services.training.errors import TrainingError
-    from services.training.protocol import DAY_US, HANDBOOK, general
+    from services.training.protocol import HANDBOOK, general
     from services.training.train import TrainSettings
     from services.training.train import train as make
 
@@ -98,31 +108,25 @@ def train(
         raise typer.BadParameter(f"--model {model!r}: there are {', '.join(families)}")
     if protocol not in ("time", "handbook"):
         raise typer.BadParameter(f"--protocol {protocol!r}: write time or handbook")
+    name = name or (NAME if past else "fraud")
     if not name.replace("_", "").replace("-", "").isalnum():
         raise typer.BadParameter(f"--name {name!r}: letters, digits, - and _")
-    loaded = read_spec(spec)
-    if loaded.label is None:
-        raise TrainingError(
-            f"{spec}: names no label, and training needs one: add "
-            "`label: {field: ..., delay: 7d}`"
-        )
-    chosen = general(-(-loaded.label.delay_us // DAY_US))
-    chosen = HANDBOOK if protocol == "handbook" else chosen
-    chosen = replace(
-        chosen,
-        train_days=chosen.train_days if train_days is None else train_days,
-        delay_days=chosen.delay_days if delay_days is None else delay_days,
-        test_days=test_days or chosen.test_days,
-        folds=folds or chosen.folds,
+    if past == bool(spec or file) or (not past and not (spec and file)):
+        raise typer.BadParameter("say either --spec and --in, or --past")
+    examples, usual_delay = (
+        _of_past(delay_days) if past else _of_file(spec, file, mapping, timestamp_format, card)
     )
-    options = parse_options(mapping=mapping or (), timestamp_format=timestamp_format)
-    events = load_events(file, loaded, options.mapping, timestamp_format)
-    context.kernels()
+    chosen = HANDBOOK if protocol == "handbook" else general(usual_delay)
     settings = TrainSettings(
         name=name,
         family=Family(model),
-        protocol=chosen,
-        card=card,
+        protocol=replace(
+            chosen,
+            train_days=chosen.train_days if train_days is None else train_days,
+            delay_days=chosen.delay_days if delay_days is None else delay_days,
+            test_days=test_days or chosen.test_days,
+            folds=folds or chosen.folds,
+        ),
         missed=cost_missed,
         alert=cost_alert,
         budget=alerts_per_day,
@@ -130,16 +134,50 @@ def train(
         trees=trees,
         seed=seed,
     )
-
-    def say(line: str) -> None:
-        if sys.stderr.isatty():
-            print(f"tidegate: {line}", file=sys.stderr, flush=True)
-
-    made = make(loaded, events, settings, say)
+    made = make(examples, settings, _say)
     place = _registry(folder).add(made.card, made.arrays)
     for line in described(made.card):
         print(line)
     print(f"kept in {place}")
+
+
+def _of_file(
+    spec: Path | None,
+    file: str | None,
+    mapping: list[str] | None,
+    timestamp_format: str | None,
+    card: str | None,
+) -> tuple[Examples, int]:
+    """Examples, and the days that their labels take."""
+    from services.features.events import load_events
+    from services.publisher.options import parse_options
+    from services.training.examples import examples_of, labels_of
+    from services.training.protocol import DAY_US
+
+    assert spec is not None
+    assert file is not None
+    loaded = read_spec(spec)
+    delay_us = labels_of(loaded).delay_us
+    options = parse_options(mapping=mapping or (), timestamp_format=timestamp_format)
+    events = load_events(file, loaded, options.mapping, timestamp_format)
+    context.kernels()
+    _say("features, and whether they know the future")
+    return examples_of(loaded, events, card), -(-delay_us // DAY_US)
+
+
+def _of_past(delay_days: int | None) -> tuple[Examples, int]:
+    from services.history.features import open_history
+    from services.training.examples import LABELS_TAKE_DAYS, examples_of_past
+
+    context.kernels()
+    _say("features of the past")
+    delay = LABELS_TAKE_DAYS if delay_days is None else delay_days
+    return examples_of_past(open_history(context.config()), delay), delay
+
+
+def _say(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"tidegate: {line}", file=sys.stderr, flush=True)
 
 
 @models_app.command("list")
@@ -234,7 +272,7 @@ def compare(name: Name, one: Version, other: Version, folder: Folder = None) -> 
 def _registry(folder: Path | None) -> Registry:
     from dataflows.detection.registry import Registry
 
-    return Registry(folder or context.config().data_path / "models")
+    return Registry(folder or context.config().models_path)
 
 
 def _now() -> str:

@@ -48,12 +48,19 @@ class Value(msgspec.Struct, frozen=True):
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """A decision, and the rule set that made it."""
+    """A decision, the rule set that made it, and the champion whose score it could read."""
 
     score: float
     decision: Decision
     rules: list[str]
     rule_set: str
+    model_score: float | None
+    model: str | None
+
+    @property
+    def by(self) -> str:
+        """What has to be the same for the same decision."""
+        return f"rule set {self.rule_set}" + (f", model {self.model}" if self.model else "")
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -72,12 +79,16 @@ class Explanation(msgspec.Struct, frozen=True):
     severity: Severity
     reasons: list[Weighed]
     values: list[Value]
-    differences: list[str]  # between `said` and `again`, beside the rule set
+    differences: list[str]  # between `said` and `again`, beside rule set and model
     alerts_near: int  # others of the customer within a day before or after
 
     @property
     def is_repeated(self) -> bool:
         return not self.differences
+
+    @property
+    def has_same_judges(self) -> bool:
+        return self.said.by == self.again.by
 
 
 def explain(config: Config, history: History, rules: RuleSet, name: str) -> Explanation:
@@ -101,8 +112,17 @@ def explain(config: Config, history: History, rules: RuleSet, name: str) -> Expl
         decision=DECISIONS[scored.decision.item(0)],
         rules=list(scorer.rule_ids(scored)[0]),
         rule_set=rules.version,
+        model_score=payment["model_score"],
+        model=history.model,
     )
-    was = Decided(said["score"], Decision(said["decision"]), said["rules"], said["rule_set"])
+    was = Decided(
+        score=said["score"],
+        decision=Decision(said["decision"]),
+        rules=said["rules"],
+        rule_set=said["rule_set"],
+        model_score=said.get("model_score"),  # lakes of earlier versions do not have it
+        model=said.get("model"),
+    )
     near = _rows(
         config, "alerts", "user_id = $1 AND abs(epoch_us(event_timestamp) - $2) <= $3",
         payment["user_id"], payment["event_us"], _NEAR_US,
@@ -197,7 +217,7 @@ def _differences(
 ) -> list[str]:
     found = [
         f"{name} {getattr(said, name)} then, {getattr(again, name)} now"
-        for name in ("score", "decision", "rules")
+        for name in ("score", "decision", "rules", "model_score")
         if getattr(said, name) != getattr(again, name)
     ]
     now = [msgspec.structs.asdict(reason) for reason in reasons]

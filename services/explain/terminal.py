@@ -43,10 +43,9 @@ def _value(value: Value) -> str:
 
 
 def _repeated(of: Explanation) -> str:
-    then, now = of.said.rule_set, of.again.rule_set
-    if then == now and of.is_repeated:
-        return f"again: the same score, decision and reasons, bit for bit (rule set {now})"
-    if then == now:
-        return f"again: by the same rule set {now} it differs: {'; '.join(of.differences)}"
-    rules = f"decided by rule set {then}; in force is {now}"
-    return f"{rules}: {'; '.join(of.differences) or 'it decides the same'}"
+    now, differences = of.again.by, "; ".join(of.differences)
+    if of.has_same_judges and of.is_repeated:
+        return f"again: the same score, decision and reasons, bit for bit ({now})"
+    if of.has_same_judges:
+        return f"again: by the same {now} it differs: {differences}"
+    return f"decided by {of.said.by}; in force is {now}: {differences or 'it decides the same'}"

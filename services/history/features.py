@@ -20,7 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataflows.features.catalogue import CATALOGUE, CUSTOMER, DEVICE, payment_columns
+from dataflows.detection.champion import Champion, model_column, open_champion
+from dataflows.features.catalogue import (
+    CATALOGUE,
+    CUSTOMER,
+    DEVICE,
+    MODEL_SCORE,
+    PAYMENT,
+    payment_columns,
+)
 from dataflows.features.columns import Column, Kind
 from dataflows.features.rolling import FeatureSet, Payments, RollingFeatures
 from dataflows.runtime.config import Config
@@ -38,17 +46,20 @@ _IDS = ("transaction_id", "user_id", "device_id")
 @dataclass(frozen=True)
 class History:
     """`payments`: a Parquet file with the ids, `event_us` and every column of the catalogue, in
-    order of arrival. `verdicts`: transaction_id, is_fraud."""
+    order of arrival. `verdicts`: transaction_id, is_fraud, known_us. `version` names the features,
+    `model` the champion that made `model_score`."""
 
     payments: Path
     verdicts: pa.Table
+    version: str
+    model: str | None
 
 
 def open_history(config: Config, say: Callable[[int], None] = lambda rows: None) -> History:
     """The history of the lake as it is now; made anew if the lake has changed.
 
     `say` is told how many payments are done. Raises HistoryError if there are none, LakeError if
-    the lake cannot be read.
+    the lake cannot be read, ModelError if the champion cannot be served.
     """
     if not (config.lake_path / "transactions").is_dir():
         raise HistoryError(
@@ -60,14 +71,16 @@ def open_history(config: Config, say: Callable[[int], None] = lambda rows: None)
         found = {
             table: sorted((work / table).rglob("*.parquet")) for table in ("transactions", "labels")
         }
+        champion = open_champion(config.models_path)
+        model = champion.version if champion else None
         names = [str(file.relative_to(work)) for file in found["transactions"]]
-        kept = work.parent / f"payments-{_version(names)}.parquet"
+        kept = work.parent / f"payments-{_version(str(model), *names)}.parquet"
         if not kept.exists():
-            _write(work / kept.name, _history(payments(found["transactions"]), say))
+            _write(work / kept.name, _history(payments(found["transactions"]), champion, say))
             for older in work.parent.glob("payments-*.parquet"):
                 older.unlink()
             os.replace(work / kept.name, kept)
-        return History(kept, verdicts(found["labels"]))
+        return History(kept, verdicts(found["labels"]), _version(), model)
 
 
 @contextmanager
@@ -85,14 +98,25 @@ def _workplace(folder: Path) -> Iterator[Path]:
             shutil.rmtree(work)
 
 
-def _version(names: list[str]) -> str:
-    """Of the history of these files: another lake, or other features, have another."""
-    digest = blake2b(_FORMAT, digest_size=8)
-    digest.update("\0".join([*names, repr(CUSTOMER), repr(DEVICE)]).encode())
+def column_of(rows: pa.Table, name: str) -> Column:
+    """A column of the history as the kernel made it."""
+    array = rows[name].combine_chunks()
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_boolean(array.type):
+        array = array.fill_null(False)
+    return Column(array.to_numpy(zero_copy_only=False), valid)
+
+
+def _version(*of: str) -> str:
+    """Of features, and of what they are of."""
+    digest = blake2b(_FORMAT, digest_size=6)
+    digest.update("\0".join([*of, repr(CUSTOMER), repr(DEVICE), repr(PAYMENT)]).encode())
     return digest.hexdigest()
 
 
-def _history(batches: Iterable[pa.RecordBatch], say: Callable[[int], None]) -> Iterator[pa.Table]:
+def _history(
+    batches: Iterable[pa.RecordBatch], champion: Champion | None, say: Callable[[int], None]
+) -> Iterator[pa.Table]:
     customer = RollingFeatures(CUSTOMER, LATENESS_US)
     device = RollingFeatures(DEVICE, LATENESS_US)
     done, latest_us = 0, np.iinfo(np.int64).min
@@ -110,6 +134,7 @@ def _history(batches: Iterable[pa.RecordBatch], say: Callable[[int], None]) -> I
             **customer.process(paid),
             **device.process(paid),
         }
+        columns[MODEL_SCORE.name] = model_column(champion, columns, len(batch))
         ids = {name: batch[name] for name in _IDS}
         arrays = {name: _array(CATALOGUE[name].kind, columns[name]) for name in CATALOGUE}
         yield pa.table({**ids, "event_us": batch["event_us"], **arrays})

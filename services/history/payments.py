@@ -23,10 +23,11 @@ _PAYMENTS = """
     WHERE _topic = 'events.transactions' AND status IS DISTINCT FROM 'refunded'
     ORDER BY arrived_at, _partition, _offset"""
 _VERDICTS = """
-    SELECT transaction_id, arg_max(verdict, (event_timestamp, _offset)) = 'fraud' AS is_fraud
+    SELECT transaction_id, arg_max(verdict, (event_timestamp, _offset)) = 'fraud' AS is_fraud,
+        epoch_us(max(event_timestamp)) AS known_us
     FROM read_parquet(?, union_by_name = true)
     GROUP BY transaction_id"""
-_NO_VERDICTS = "SELECT ''::VARCHAR AS transaction_id, true AS is_fraud WHERE false"
+_NO_VERDICTS = "SELECT '' AS transaction_id, true AS is_fraud, 0::BIGINT AS known_us WHERE false"
 
 
 def payments(files: list[Path]) -> Iterator[pa.RecordBatch]:
@@ -46,7 +47,7 @@ def payments(files: list[Path]) -> Iterator[pa.RecordBatch]:
 
 
 def verdicts(files: list[Path]) -> pa.Table:
-    """transaction_id and is_fraud: the last word on each labelled payment."""
+    """transaction_id, is_fraud, known_us: the last word on each labelled payment, and when."""
     with duckdb.connect() as connection:
         if not files:
             return connection.sql(_NO_VERDICTS).to_arrow_table()

@@ -16,14 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dataflows.detection.models import Card, Family, Model, digest_of
-from dataflows.features.engine import as_matrix
-from dataflows.features.spec import FeatureSpec, Windowed
-from services.features.build import compute_features
-from services.features.events import EventTable
 from services.training import metrics
 from services.training.errors import TrainingError
+from services.training.examples import Examples
 from services.training.export import export
-from services.training.leakage import check_against_the_past, check_no_giveaway
+from services.training.leakage import check_no_giveaway
 from services.training.metrics import Judged
 from services.training.protocol import Fold, Protocol, days_of, latest, split
 
@@ -39,7 +36,6 @@ class TrainSettings:
     name: str
     family: Family
     protocol: Protocol
-    card: str | None
     missed: float
     alert: float
     budget: float
@@ -91,48 +87,31 @@ def estimator(settings: TrainSettings) -> Any:
 
 
 def train(
-    spec: FeatureSpec,
-    events: EventTable,
-    settings: TrainSettings,
-    say: Callable[[str], None] = lambda line: None,
+    examples: Examples, settings: TrainSettings, say: Callable[[str], None] = lambda line: None
 ) -> Trained:
     """Judge by the protocol's folds, then train on the latest data. Raises TrainingError."""
-    if spec.label is None or events.positive is None:
-        raise TrainingError(
-            f"{spec.source}: names no label, and training needs one: add "
-            "`label: {field: ..., delay: 7d}`"
-        )
-
-    def compute(of: EventTable) -> Any:
-        return compute_features(spec, of)
-
-    say("features")
-    features = compute(events)
-    say("leakage")
-    check_against_the_past(compute, events, features)
-    rows = as_matrix(spec, features)
-    cards = _numbered(spec, events, settings.card)
-    folds = split(settings.protocol, events.times_us, events.known_us, cards)
+    rows, names = examples.rows, examples.names
+    folds = split(settings.protocol, examples.times_us, examples.known_us, examples.cards)
     for fold in folds:
-        check_no_giveaway(spec.names, rows[fold.train], fold.known)
+        check_no_giveaway(list(names), rows[fold.train], fold.known)
     judged = []
     for number, fold in enumerate(folds, 1):
         say(f"fold {number} of {len(folds)}: test {fold.name}")
-        judged.append(_judge(fold, rows, events, cards, settings, tuple(spec.names)))
+        judged.append(_judge(fold, examples, settings))
     say("the model")
-    chosen, known = latest(settings.protocol, events.times_us, events.known_us)
-    model = _fit(settings, rows[chosen], known, tuple(spec.names))
+    chosen, known = latest(settings.protocol, examples.times_us, examples.known_us)
+    model = _fit(settings, rows[chosen], known, names)
     arrays = model.arrays()
     card = Card(
         name=settings.name,
         family=settings.family,
-        features=tuple(spec.names),
-        spec=spec.source,
-        spec_version=spec.version,
+        features=names,
+        spec=examples.source,
+        spec_version=examples.version,
         arrays=digest_of(arrays),
         trained={
-            "from": _instant(events.times_us[chosen].min()),
-            "to": _instant(events.times_us[chosen].max()),
+            "from": _instant(examples.times_us[chosen].min()),
+            "to": _instant(examples.times_us[chosen].max()),
             "events": len(chosen),
             "positive": int(known.sum()),
             "protocol": asdict(settings.protocol),
@@ -147,23 +126,6 @@ def train(
     return Trained(card.sealed(), model, arrays)
 
 
-def _numbered(spec: FeatureSpec, events: EventTable, card: str | None) -> NDArray[np.int64]:
-    """Who pays, as numbers, -1 for nobody: the field asked for, else the first entity of the
-    spec."""
-    entities = [f.entity for f in spec.features if isinstance(f, Windowed)]
-    field = card or next(iter(entities), None)
-    if field is None:
-        return np.full(len(events), -1)
-    if field not in events.fields:
-        raise TrainingError(
-            f"--card {field}: {spec.source} has no such field: it has {', '.join(spec.fields)}"
-        )
-    column = events.fields[field]
-    names = np.where(column.valid, column.values, "").astype(str)
-    numbers = np.unique(names, return_inverse=True)[1]
-    return np.where(column.valid, numbers, -1)
-
-
 def _fit(
     settings: TrainSettings,
     rows: NDArray[np.float64],
@@ -174,21 +136,13 @@ def _fit(
     return export(fitted, names, rows[:CHECKED])
 
 
-def _judge(
-    fold: Fold,
-    rows: NDArray[np.float64],
-    events: EventTable,
-    cards: NDArray[np.int64],
-    settings: TrainSettings,
-    names: tuple[str, ...],
-) -> Judged:
-    model = _fit(settings, rows[fold.train], fold.known, names)
-    assert events.positive is not None
+def _judge(fold: Fold, examples: Examples, settings: TrainSettings) -> Judged:
+    model = _fit(settings, examples.rows[fold.train], fold.known, examples.names)
     return Judged(
-        scores=model.score(rows[fold.test]),
-        positive=events.positive[fold.test],
-        days=days_of(events.times_us)[fold.test],
-        cards=cards[fold.test],
+        scores=model.score(examples.rows[fold.test]),
+        positive=examples.positive[fold.test],
+        days=days_of(examples.times_us)[fold.test],
+        cards=examples.cards[fold.test],
     )
 
 

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from flow_bench import Bench
 from pyarrow import parquet
 
 from dataflows.connectors.lake import lake_files
 from dataflows.connectors.log import LogError
+from dataflows.detection.champion import NAME
+from dataflows.detection.models import Card, digest_of, linear_model
+from dataflows.detection.registry import Registry
 from dataflows.features.catalogue import CUSTOMER
 from dataflows.flows.payments import CustomerFeatures, Request
 from dataflows.runtime import slot as slots
@@ -263,6 +267,59 @@ def test_changed_rules_are_refused_only_where_a_replay_is_needed(
     former = open_bench(rules=str(rules))
     former.run("score")
     assert former.records("scores") == scored
+
+
+def promote(models: Path, weight: float) -> str:
+    """Makes a model of the amount alone the champion; its version."""
+    model = linear_model(("total_amount",), np.array([weight]), np.zeros(1), 0.0)
+    card = Card(
+        name=NAME,
+        family=model.family,
+        features=model.features,
+        spec="here",
+        spec_version="0",
+        arrays=digest_of(model.arrays()),
+        trained={},
+        metrics={},
+        thresholds={},
+        calibration=[],
+        importance={},
+    ).sealed()
+    registry = Registry(models)
+    registry.add(card, model.arrays())
+    registry.promote(NAME, card.version, "2026-05-01T00:00:00+00:00", "promoted")
+    return card.version
+
+
+def test_another_champion_is_refused_only_where_a_replay_is_needed(
+    open_bench: Make, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    first = promote(models, 0.5)
+    bench = open_bench(models=str(models))
+    bench.publish("scoring.requests", requests(0, 5))
+    bench.run("score")
+    (slot,) = bench.shop.slots("score")
+    shutil.copytree(slot.directory, tmp_path / "before")
+    bench.publish("scoring.requests", requests(5, 5))
+    bench.run("score")
+    scored = bench.records("scores")
+    assert {json.loads(record.value or b"")["model"] for record in scored} == {first}
+
+    second = promote(models, 0.7)
+    after_clean_stop = open_bench(models=str(models))
+    after_clean_stop.publish("scoring.requests", requests(10, 1))
+    after_clean_stop.run("score")
+    *_, last = after_clean_stop.records("scores")
+    assert json.loads(last.value or b"")["model"] == second
+    assert after_clean_stop.records("scores")[:-1] == scored
+
+    shutil.rmtree(slot.directory)
+    shutil.copytree(tmp_path / "before", slot.directory)
+    message = refusal(open_bench(models=str(models)), "score")
+    assert f"was made with model {first}, this is {second}" in message
+    without = refusal(open_bench(models=str(tmp_path / "none")), "score")
+    assert f"was made with model {first}, this is none" in without
 
 
 # --- the clock -----------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from dataflows.detection.predicates import compile_predicate
 from dataflows.eventtime.snapshots import SnapshotError
-from dataflows.features.columns import Column, full
-from dataflows.features.engine import NEVER, FeatureEngine, as_matrix
+from dataflows.features.columns import Column, as_rows, full
+from dataflows.features.engine import NEVER, FeatureEngine
 from dataflows.features.spec import FeatureSpec, load_spec, parse_spec
 from dataflows.runtime.config import HOUSE
 from services.features.arrival import in_order
@@ -56,7 +56,7 @@ def computed(
     times_us = table["time"].to_numpy()
     engine, rows = FeatureEngine(spec, lateness_us), np.empty((len(table), len(spec.names)))
     for part in in_order(times_us, known_us, fields_of(table, spec), bound_us):
-        made = as_matrix(spec, engine.process(part.events))
+        made = as_rows(engine.process(part.events), spec.names)
         rows[part.rows[part.rows >= 0]] = made[part.rows >= 0]
         saved, engine = engine.snapshot(), FeatureEngine(spec, lateness_us)
         engine.restore(saved)

@@ -15,13 +15,13 @@ import pytest
 from command_line import CommandLine
 
 from dataflows.detection.predicates import compile_predicate
-from dataflows.features.columns import Column
-from dataflows.features.engine import NEVER, as_matrix
+from dataflows.detection.registry import Registry
+from dataflows.features.columns import Column, as_rows
+from dataflows.features.engine import NEVER
 from dataflows.features.spec import load_spec
 from dataflows.runtime.config import HOUSE
 from services.features.build import compute_features
 from services.features.events import EventTable, load_events
-from dataflows.detection.registry import Registry
 from services.simulator.handbook import HandbookSettings, simulate_handbook
 from services.training.errors import TrainingError
 from services.training.leakage import check_against_the_past
@@ -63,7 +63,7 @@ def test_a_model_is_trained_kept_and_the_same_again(tidegate: CommandLine, payme
     assert len(versions(tidegate)) == 1  # the same data, spec and seed give the same version
     card, model = Registry(tidegate.directory / "models").open("fraud")
     spec = load_spec(SPEC, compile_predicate)
-    rows = as_matrix(spec, compute_features(spec, load_events(str(payments), spec, {})))
+    rows = as_rows(compute_features(spec, load_events(str(payments), spec, {})), spec.names)
     scores = model.score(rows)
     fraud = pa.parquet.read_table(payments)["tx_fraud"].to_numpy() > 0
     assert scores[fraud].mean() > 3 * scores[~fraud].mean()

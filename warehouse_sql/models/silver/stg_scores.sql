@@ -15,6 +15,8 @@ select
     {{ list_as_json('rules') }} as rules,
     {{ list_as_json('shadow_rules') }} as shadow_rules,
     rule_set,
+    model_score,
+    model,
     _topic,
     _partition,
     _offset
