@@ -59,8 +59,8 @@ def score(slot: Slot, shop: Shop) -> Dataflow:
     return flow
 
 
-class Scored(msgspec.Struct, gc=False):
-    """What was thought of a payment, alert or not."""
+class Scored(msgspec.Struct, gc=False, omit_defaults=True):
+    """What was thought of a payment, alert or not; by a model only where there is a champion."""
 
     transaction_id: str
     user_id: str
@@ -73,8 +73,8 @@ class Scored(msgspec.Struct, gc=False):
     rules: Sequence[str]
     shadow_rules: Sequence[str]
     rule_set: str
-    model_score: float | None
-    model: str | None
+    model_score: float | None = None
+    model: str | None = None
 
 
 class PublishedAlert(Alert, frozen=True, kw_only=True):
@@ -173,7 +173,7 @@ class Judge:
             self._scorer.rule_ids(scores),
             self._scorer.shadow_rule_ids(scores),
             repeat(self._scorer.rules.version),
-            featured.columns[MODEL_SCORE.name].for_json(),
+            featured.columns[MODEL_SCORE.name].for_json() if featured.model else repeat(None),
             repeat(featured.model),
         )
         return Output(

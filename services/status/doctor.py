@@ -35,6 +35,7 @@ def examine(config: Config) -> list[Finding]:
         ("data directory", _data_directory),
         ("contracts", _contracts),
         ("rules", _rules),
+        ("model", _model),
         ("kernels", _kernels),
     ]
     return [_tried(what, check, config) for what, check in checks]
@@ -85,6 +86,15 @@ def _rules(config: Config) -> str:
 
     rules = load_rules(Path(config.rules))
     return f"{len(rules.rules)} rules, version {rules.version}"
+
+
+def _model(config: Config) -> str:
+    from dataflows.detection.champion import open_champion
+
+    champion = open_champion(config.models_path)
+    if champion is None:
+        return "payments are scored by rules alone"
+    return f"payments are scored by {champion.version}, a {champion.model.family}"
 
 
 def _kernels(config: Config) -> str:

@@ -24,6 +24,8 @@ from dataflows.contracts.money import format_money, parse_money
 from dataflows.contracts.nesting import MAX_DEPTH, nesting_depth
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
 from dataflows.detection.anomalies import AnomalyDetector
+from dataflows.detection.model_kernel import LEAF, NODE
+from dataflows.detection.models import Family, linear_model, trees_model
 from dataflows.eventtime.dedup import Deduplicator
 from dataflows.eventtime.name_table import NameTable
 from dataflows.eventtime.sessions import EVENT, HEARTBEAT, Sessions, SessionSettings
@@ -83,6 +85,7 @@ def compile_kernels() -> None:
         rolling.process(Payments(fields, times_us, times_us, times_us[[0, 1, 1]]))
         RollingFeatures(declared, lateness_us=1).restore([rolling.snapshot()])
     _compile_timelines()
+    _compile_models()
     sessions = Sessions.restore(settings, [sessions.snapshot()])
     crowd = 5_000  # enough that their leaving makes the arrays be packed anew
     visitors: list[str | None] = [f"visitor {i}" for i in range(crowd)]
@@ -96,6 +99,13 @@ def compile_kernels() -> None:
     series = AnomalyDetector()
     series.score(["a"], times[:1], np.zeros(1))
     AnomalyDetector.restore(series.snapshot()).score(["a"], times[:1], np.zeros(1))
+
+
+def _compile_models() -> None:
+    rows = np.zeros((1, 1))
+    leaf = np.array([(0.0, LEAF, 0)], NODE)
+    trees_model(Family.FOREST, ("a",), leaf, np.zeros(1, np.int64), 0.0, 1.0).score(rows)
+    linear_model(("a",), np.zeros(1), np.zeros(1), 0.0).score(rows)
 
 
 def _compile_timelines() -> None:
