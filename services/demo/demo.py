@@ -7,22 +7,25 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
+from dataflows.detection.rules import RuleSet
 from dataflows.errors import TidegateError
 from dataflows.flows.opening import open_shop
 from dataflows.flows.reference import reference_behind
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import Config
 from dataflows.runtime.recovery import Lease
+from services.backtest.backtest import backtest
 from services.demo.latency import alert_latencies_ms
 from services.demo.progress import Progress
 from services.demo.service import Service
+from services.history.features import open_history
 from services.report.facts import Facts, LagSample, RunFigures, gather
-from services.report.model import Day, WarehouseFacts
+from services.report.model import Day, RuleFacts, WarehouseFacts
 from services.report.page import write_page
 from services.simulator.driver import publish_chunks
 from services.simulator.settings import SimulationSettings
@@ -45,6 +48,7 @@ DAYS = """
     FROM gold.fct_daily_summary ORDER BY event_date
 """
 MARKER_FILE = "made-by-tidegate-demo"
+EVER = date(1970, 1, 1)
 
 
 class DemoSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +95,8 @@ def run_demo(
         service.stop()
     progress.step("building the warehouse")
     warehouse = _warehouse(config, simulation.truth.currency)
+    progress.step("judging the rules")
+    rules = _rules(config, shop.rules)
     progress.step("checking and reporting")
     facts = gather(
         config.lake_path,
@@ -101,6 +107,7 @@ def run_demo(
             shop, settings, simulation.records, started_at, seconds, time.monotonic() - started
         ),
         warehouse,
+        rules,
     )
     page = config.data_path / "report.html"
     write_page(facts, page)
@@ -186,6 +193,26 @@ def _warehouse(config: Config, currency: str) -> WarehouseFacts:
             msgspec.convert(dict(zip(answer.columns, row, strict=True)), Day) for row in answer.rows
         ],
     )
+
+
+def _rules(config: Config, rules: RuleSet) -> list[RuleFacts]:
+    history, judged = open_history(config), []
+    for rule in (*rules.live, *rules.shadow):
+        answer = backtest(history, rule, rules.live, EVER, cases=1)
+        judged.append(
+            RuleFacts(
+                rule=answer.rule,
+                state=answer.state,
+                hits=answer.hits.payments,
+                fraud=answer.hits.fraud,
+                legitimate=answer.hits.legitimate,
+                alone=answer.alone.payments,
+                precision=answer.precision,
+                recall=answer.recall,
+                example=answer.cases[0].reason if answer.cases else "",
+            )
+        )
+    return judged
 
 
 def _figures(

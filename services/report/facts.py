@@ -22,6 +22,7 @@ from services.report.model import (
     Histogram,
     LagSample,
     Reprocessing,
+    RuleFacts,
     RunFigures,
     Series,
     SessionFacts,
@@ -50,6 +51,7 @@ def gather(
     lag_samples: Sequence[LagSample],
     figures: RunFigures,
     warehouse: WarehouseFacts | None = None,
+    rules: Sequence[RuleFacts] = (),
 ) -> Facts:
     """Reads the lake. The same lake and counts give the same facts.
 
@@ -83,6 +85,7 @@ def gather(
             *check_all(totals, truth, ingested, _lake_counts(tables, sources)),
             *(check_days(truth.daily, _gold(warehouse)) if truth and warehouse else ()),
         ],
+        rules=list(rules),
         warehouse=warehouse,
     )
 

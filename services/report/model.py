@@ -141,6 +141,20 @@ class FraudFacts(msgspec.Struct, frozen=True, kw_only=True):
         return self.fraudulent_among_them / self.alerted_payments if self.alerted_payments else None
 
 
+class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """How right a rule was, by the labels that have come; `alone`: no live rule fires beside it."""
+
+    rule: str
+    state: str
+    hits: int
+    fraud: int
+    legitimate: int
+    alone: int
+    precision: float | None  # of the hits that are labelled
+    recall: float | None
+    example: str
+
+
 class DeadLetters(msgspec.Struct, frozen=True):
     """Records rejected for a reason; `example` is the message of one of them."""
 
@@ -196,6 +210,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ingested: list[Tally]
     flows: list[FlowTotals]
     checks: list[Check]
+    rules: list[RuleFacts] = []
     warehouse: WarehouseFacts | None = None
 
     @property

@@ -15,6 +15,7 @@ def test_a_demo_adds_up_and_leaves_a_report_and_runs_again(tmp_path: Path) -> No
         assert "Try next:" in done.stdout
         page = (tmp_path / "demo" / "report.html").read_text("utf-8")
         assert f"seed {seed}" in page
+        assert "How right the rules were" in page
     assert (tmp_path / "demo" / "ground_truth.json").is_file()
 
 

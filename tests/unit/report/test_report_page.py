@@ -18,7 +18,7 @@ import report_shop as shop
 
 from services.report.facts import gather
 from services.report.figures import plots
-from services.report.model import Facts, RunFigures, Series
+from services.report.model import Facts, RuleFacts, RunFigures, Series
 from services.report.page import ReportError, write_page
 
 
@@ -114,6 +114,28 @@ def test_what_each_day_came_to_is_drawn_where_gold_was_built(facts: Facts, tmp_p
     page = page_of(msgspec.structs.replace(facts, warehouse=shop.WAREHOUSE), tmp_path)
     assert ("id", "plot-days") in page.attributes
     assert "29 tables of a star schema" in " ".join(page.text.split())
+
+
+def test_how_right_rules_were_is_told_where_they_were_judged(facts: Facts, tmp_path: Path) -> None:
+    assert "How right the rules were" not in page_of(facts, tmp_path).text
+    rules = [
+        RuleFacts(
+            rule="card_burst",
+            state="live",
+            hits=40,
+            fraud=12,
+            legitimate=4,
+            alone=3,
+            precision=precision,
+            recall=None,
+            example="<b>12 payments</b> in 10 minutes",
+        )
+        for precision in (0.75, None)
+    ]
+    page = page_of(msgspec.structs.replace(facts, rules=rules), tmp_path)
+    text = " ".join(page.text.split())
+    assert "card burst live 40 12 4 75 % 3 <b>12 payments</b> in 10 minutes" in text
+    assert "card burst live 40 12 4 3 <b>12 payments</b> in 10 minutes" in text
 
 
 def test_failing_checks_come_first_and_loud(tmp_path: Path) -> None:
