@@ -94,6 +94,9 @@ class _Commit(msgspec.Struct, frozen=True):
     records: dict[str, int] | None = None  # lakes of earlier versions do not say
 
 
+_decode_commit = msgspec.json.Decoder(_Commit).decode
+
+
 class LakeGap(NamedTuple):
     """A slot and a date whose files do not hold as many records as were written."""
 
@@ -344,7 +347,7 @@ class _Table:
         path = self.commit_path(slot)
         with _explained(path):
             try:
-                return msgspec.json.decode(path.read_bytes(), type=_Commit)
+                return _decode_commit(path.read_bytes())
             except FileNotFoundError:
                 return None
             except msgspec.MsgspecError as error:

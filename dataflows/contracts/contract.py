@@ -17,6 +17,7 @@ from dataflows.contracts.errors import ContractError
 from dataflows.contracts.examination import EventExaminer
 from dataflows.contracts.shapes import Object
 from dataflows.contracts.structs import generate_selection
+from dataflows.decodable import LOOKING_OVER
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,8 +78,9 @@ class Contract:
             struct = generate_selection(f"{self.source}_selection", shape, names)
             shape = Object({name: shape.fields[name] for name in names if name in shape.fields})
         checks = checks_of(shape, self.event_time, ())
-        examiner = EventExaminer(struct, shape, unbounded)
-        return BatchDecoder(struct, self.event_time, examiner, checks, unbounded)
+        with LOOKING_OVER:
+            examiner = EventExaminer(struct, shape, unbounded)
+            return BatchDecoder(struct, self.event_time, examiner, checks, unbounded)
 
     def avro_schema(self) -> dict[str, Any]:
         """The Avro schema of an enriched event, for Pub/Sub."""

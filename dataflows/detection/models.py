@@ -190,7 +190,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
     def sealed(self) -> Card:
         """The card with its version, as it is when read back."""
-        read = msgspec.json.decode(msgspec.json.encode(self), type=Card)
+        read = _decode_card(msgspec.json.encode(self))
         return msgspec.structs.replace(read, version=read._digest())
 
     def _digest(self) -> str:
@@ -199,6 +199,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_intact(self) -> bool:
         return self.version == self._digest()
+
+
+_decode_card = msgspec.json.Decoder(Card).decode
 
 
 def digest_of(data: bytes) -> str:
@@ -212,7 +215,7 @@ def open_artifact(card: bytes, arrays: bytes, name: str) -> tuple[Card, Model]:
     Raises ModelError, one line, for anything that is not as it was written.
     """
     try:
-        known = msgspec.json.decode(card, type=Card)
+        known = _decode_card(card)
     except msgspec.MsgspecError as error:
         raise ModelError(f"{name}: the card is damaged ({error}): train the model again") from error
     if not known.is_intact():

@@ -26,6 +26,9 @@ class Champion(msgspec.Struct, frozen=True):
     reason: str
 
 
+_decode_champions = msgspec.json.Decoder(list[Champion]).decode
+
+
 @dataclass(frozen=True)
 class Registry:
     """Models under one folder, which need not be there yet."""
@@ -98,7 +101,7 @@ class Registry:
         """Who has been champion, in order. Raises ModelError if the list is damaged."""
         file = self.folder / name / CHAMPIONS
         try:
-            return msgspec.json.decode(file.read_bytes(), type=list[Champion])
+            return _decode_champions(file.read_bytes())
         except FileNotFoundError:
             return []
         except (OSError, msgspec.MsgspecError) as error:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import yaml
 
+from dataflows.decodable import make_decodable
 from dataflows.detection.decision import Severity
 from dataflows.detection.predicates import (
     Predicate,
@@ -65,6 +66,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state: RuleState
     severity: Severity | None = None
     examples: Examples = Examples()
+
+
+make_decodable(Rule)  # the slots of a worker may all read rules at once
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.contracts.errors import TidegateError
+from dataflows.decodable import make_decodable
 
 S = TypeVar("S", bound=msgspec.Struct)
 Buffer = bytes | memoryview
@@ -30,6 +31,7 @@ def decode_snapshot(snapshot: Buffer, kind: type[S], versions: Sequence[int], wh
                 f"the snapshot of the {what} has version {head[0]}, this code reads up to "
                 f"{max(versions)}: start the code that wrote it, or rebuild from the log"
             )
+        make_decodable(kind)
         return msgspec.convert(head, kind)
     except msgspec.MsgspecError as error:
         raise SnapshotError(_damaged(what, f" ({error})")) from error

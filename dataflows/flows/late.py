@@ -82,6 +82,9 @@ class _Saved(msgspec.Struct, array_like=True):
     pending: dict[int, Pending]
 
 
+_decode_saved = msgspec.msgpack.Decoder(_Saved).decode
+
+
 @dataclass(frozen=True, slots=True)
 class Buffered:
     """A batch with the fate of each record, and the requests that fell due."""
@@ -98,7 +101,7 @@ class LateBuffer:
 
     def __init__(self, settings: EventTime, source: str, blob: bytes | None):
         self._settings, self._source = settings, source
-        saved = msgspec.msgpack.decode(blob, type=_Saved) if blob else _Saved(BEFORE_TIME_US, {})
+        saved = _decode_saved(blob) if blob else _Saved(BEFORE_TIME_US, {})
         self._watermark_us, self._pending = saved.watermark_us, saved.pending
 
     def snapshot(self) -> bytes:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,6 +61,11 @@ class _CustomerVersion(CustomerFacts, gc=False):
     event_timestamp: str = ""
 
 
+_DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (_ProductVersion, _CustomerVersion)
+}
+
+
 class Versions:
     """All versions of each key of one topic, by event time."""
 
@@ -68,8 +73,7 @@ class Versions:
         ends = [log.offsets(topic, partition) for partition in range(partitions)]
         self._readers = [log.reader(topic, p, low) for p, (low, _) in enumerate(ends)]
         self._ends = [high for _, high in ends]
-        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(version)
-        self._decode = decoder.decode
+        self._decode = _DECODERS[version].decode
         self._key, self._facts = key, facts
         self._versions: dict[str, tuple[list[int], list[msgspec.Raw]]] = {}
         self._lock = threading.Lock()

@@ -99,6 +99,9 @@ class Saved(NamedTuple):
         return b"".join((_MAGIC, bytes([self.version]), msgspec.msgpack.encode(body)))
 
 
+_decode_saved = msgspec.msgpack.Decoder(tuple[memoryview | None, Reference]).decode
+
+
 def read_saved(resume: bytes) -> Saved:
     """A snapshot of any version that this code knows.
 
@@ -113,7 +116,7 @@ def read_saved(resume: bytes) -> Saved:
             "of Tidegate that wrote it"
         )
     try:
-        whole, journal = msgspec.msgpack.decode(body, type=tuple[memoryview | None, Reference])
+        whole, journal = _decode_saved(body)
     except msgspec.MsgspecError as error:
         raise SnapshotError(f"it is damaged ({error}); restore it") from error
     return Saved(version, whole, journal)
