@@ -2,7 +2,7 @@
 
 msgspec looks a type over when something is first decoded into it, or when a decoder of it is made,
 and lets other threads run meanwhile. One that comes to the same type then, or to one that holds it,
-ends the process: SIGSEGV (msgspec 0.20). Slots are threads: what they decode into is made ready
+ends the process: SIGSEGV (msgspec 0.22). Slots are threads: what they decode into is made ready
 when its module is imported, or under the lock here.
 """
 
