@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 
 LOCK = HOUSE / "locks" / "runtime.txt"
-MOST_BYTES = 900_000_000  # the libraries are 600 MB of it
+MOST_BYTES = 1_100_000_000  # the libraries are 850 MB of it, 150 of them scikit-learn and scipy
 
 PACKAGES = """
 import json
