@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,14 +70,12 @@ class ColumnsOnDemand(Mapping[str, Column]):
     """Columns that are made when one is first read; most rules read few of them."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Column]]) -> None:
-        self._makers = makers
+        self._makers = dict(makers)
         self._made: dict[str, Column] = {}
 
-    def and_on_demand(self, makers: Mapping[str, Callable[[], Column]]) -> "ColumnsOnDemand":
-        """These and some more; what is made is shared."""
-        return ColumnsOnDemand(
-            {**{name: partial(self.__getitem__, name) for name in self}, **makers}
-        )
+    def add(self, name: str, make: Callable[[], Column]) -> None:
+        """One more column, made when it is first read."""
+        self._makers[name] = make
 
     def __getitem__(self, name: str) -> Column:
         column = self._made.get(name)

@@ -30,7 +30,7 @@ from dataflows.detection.rules import RuleSet
 from dataflows.detection.scoring import Scorer, Scores
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import CUSTOMER, DEVICE, MODEL_SCORE, payment_columns
-from dataflows.features.columns import Column, Columns, ColumnsOnDemand, from_list
+from dataflows.features.columns import Column, ColumnsOnDemand, from_list
 from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
@@ -52,9 +52,9 @@ def score(slot: Slot, shop: Shop) -> Dataflow:
     flow = Dataflow("score")
     records = read("read", flow, slot)
     requests = map_value("decode", records, decode)
-    restore = partial(DeviceHop, slot.config.event_time, shop.champion)
+    restore = partial(DeviceHop, slot.config.event_time)
     featured = keep_large_state("device", requests, slot, restore)
-    judged = map_value("judge", featured, Judge(rules).judge)
+    judged = map_value("judge", featured, Judge(rules, shop.champion).judge)
     publish("publish", judged, slot)
     return flow
 
@@ -85,14 +85,12 @@ class PublishedAlert(Alert, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Featured:
-    """The payments of a batch, and the columns that rules read, one entry a payment; `model` is the
-    version of the champion."""
+    """The payments of a batch, and the columns that rules read, one entry a payment."""
 
     requests: Accepted[Request]
     times: list[str]
     amounts: list[str]
-    columns: Columns
-    model: str | None
+    columns: ColumnsOnDemand
 
 
 _encode = msgspec.json.Encoder().encode
@@ -107,9 +105,8 @@ def decode(records: Records) -> Events[Request]:
 class DeviceHop(EntityHop):
     """The slot's state: what was paid from each device."""
 
-    def __init__(self, settings: EventTime, champion: Champion | None, frames: Iterable[Buffer]):
+    def __init__(self, settings: EventTime, frames: Iterable[Buffer]):
         super().__init__(settings, RollingFeatures(DEVICE, int(settings.lateness)), frames)
-        self._champion = champion
 
     def process(self, decoded: Events[Request]) -> Featured:
         requests = self.accept(decoded)
@@ -117,18 +114,15 @@ class DeviceHop(EntityHop):
         fields = {name: requests.each(name) for name in (DEVICE.entity, *DEVICE.others)}
         device = self.features(requests, fields, cents)
         customer = requests.each("features")
-        observed = ColumnsOnDemand(
+        columns = ColumnsOnDemand(
             {
                 **{name: partial(device.__getitem__, name) for name in device},
                 **{name: partial(_customer_column, name, customer) for name in CUSTOMER.specs},
                 **payment_columns(cents, requests.times_us, requests.each),
             }
         )
-        thought = partial(model_column, self._champion, observed, len(cents))
-        columns = observed.and_on_demand({MODEL_SCORE.name: thought})
         times = canonical_timestamps(requests.each("event_timestamp"), requests.times_us)
-        version = self._champion.version if self._champion else None
-        return Featured(requests, times, format_money(cents), columns, version)
+        return Featured(requests, times, format_money(cents), columns)
 
 
 def _customer_column(name: str, features: Sequence[Any]) -> Column:
@@ -138,16 +132,19 @@ def _customer_column(name: str, features: Sequence[Any]) -> Column:
 class Judge:
     """Scores the payments of a batch and gives reasons for those that raise an alert."""
 
-    def __init__(self, rules: RuleSet):
-        self._scorer = Scorer(rules, DecisionPolicy())
+    def __init__(self, rules: RuleSet, champion: Champion | None):
+        self._scorer, self._champion = Scorer(rules, DecisionPolicy()), champion
 
     def judge(self, featured: Featured) -> Processed:
         requests = featured.requests
         decoded = requests.decoded
         records = decoded.records
         outputs = [dead_letters("dlq.score", records, decoded.rejections, "scoring.requests")]
-        if len(requests.rows):
-            scores = self._scorer.score(featured.columns)
+        if count := len(requests.rows):
+            columns = featured.columns
+            thought = partial(model_column, self._champion, columns, count)
+            columns.add(MODEL_SCORE.name, thought)
+            scores = self._scorer.score(columns)
             outputs += [self._scores(featured, scores), self._alerts(featured, scores)]
         return Processed(
             offsets=records.offsets,
@@ -173,8 +170,7 @@ class Judge:
             self._scorer.rule_ids(scores),
             self._scorer.shadow_rule_ids(scores),
             repeat(self._scorer.rules.version),
-            featured.columns[MODEL_SCORE.name].for_json() if featured.model else repeat(None),
-            repeat(featured.model),
+            *self._thoughts(featured),
         )
         return Output(
             topic="scores",
@@ -183,6 +179,12 @@ class Judge:
             values=list(map(_encode, scored)),
             partition=requests.decoded.records.partition,
         )
+
+    def _thoughts(self, featured: Featured) -> tuple[Iterable[Any], Iterable[str | None]]:
+        """The champion's score of each payment, and its version."""
+        if self._champion is None:
+            return repeat(None), repeat(None)
+        return featured.columns[MODEL_SCORE.name].for_json(), repeat(self._champion.version)
 
     def _alerts(self, featured: Featured, scores: Scores) -> Output:
         records, rows = featured.requests.decoded.records, featured.requests.rows

@@ -53,7 +53,7 @@ class Hops:
 
     def __init__(self) -> None:
         self.customers = CustomerHop(EventTime(), 1, [])
-        self.devices = DeviceHop(EventTime(), None, [])
+        self.devices = DeviceHop(EventTime(), [])
 
     def process(self, payments: Records) -> None:
         requests = self.customers.process(decode(payments)).outputs[0]
