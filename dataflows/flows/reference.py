@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,20 +61,26 @@ class _CustomerVersion(CustomerFacts, gc=False):
     event_timestamp: str = ""
 
 
-_DECODERS: Mapping[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (_ProductVersion, _CustomerVersion)
-}
+_decode_product = msgspec.json.Decoder(_ProductVersion).decode
+_decode_customer = msgspec.json.Decoder(_CustomerVersion).decode
 
 
 class Versions:
     """All versions of each key of one topic, by event time."""
 
-    def __init__(self, log: Log, topic: str, partitions: int, key: str, version: type, facts: type):
+    def __init__(
+        self,
+        log: Log,
+        topic: str,
+        partitions: int,
+        key: str,
+        decode: Callable[[bytes], Any],
+        facts: type,
+    ):
         ends = [log.offsets(topic, partition) for partition in range(partitions)]
         self._readers = [log.reader(topic, p, low) for p, (low, _) in enumerate(ends)]
         self._ends = [high for _, high in ends]
-        self._decode = _DECODERS[version].decode
-        self._key, self._facts = key, facts
+        self._key, self._decode, self._facts = key, decode, facts
         self._versions: dict[str, tuple[list[int], list[msgspec.Raw]]] = {}
         self._lock = threading.Lock()
 
@@ -117,12 +123,14 @@ class ReferenceData:
     """The reference sources that enrichment knows."""
 
     def __init__(self, log: Log, topology: Topology):
-        def versions(source: str, key: str, version: type, facts: type) -> Versions:
+        def versions(
+            source: str, key: str, decode: Callable[[bytes], Any], facts: type
+        ) -> Versions:
             topic = f"events.{source}"
-            return Versions(log, topic, topology.topics.get(topic, 0), key, version, facts)
+            return Versions(log, topic, topology.topics.get(topic, 0), key, decode, facts)
 
-        self.products = versions("product_catalog", "product_id", _ProductVersion, ProductFacts)
-        self.customers = versions("customer_profiles", "user_id", _CustomerVersion, CustomerFacts)
+        self.products = versions("product_catalog", "product_id", _decode_product, ProductFacts)
+        self.customers = versions("customer_profiles", "user_id", _decode_customer, CustomerFacts)
 
     def refresh(self) -> None:
         self.products.refresh()
