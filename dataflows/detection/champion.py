@@ -39,7 +39,7 @@ def open_champion(folder: Path) -> Champion | None:
     Raises ModelError if it cannot be served: damaged, or it reads what the stream does not make.
     """
     registry = Registry(folder)
-    if NAME not in registry.names() or not registry.champions(NAME):
+    if not registry.champions(NAME):
         return None
     card, model = registry.open(NAME)
     check_features(card, READABLE, f"{folder / NAME / card.version}")

@@ -18,7 +18,7 @@ from dataflows.detection.models import Card, Model, ModelError, open_artifact
 CARD, ARRAYS, CHAMPIONS = "card.json", "model.npz", "champions.json"
 
 
-class Champion(msgspec.Struct, frozen=True):
+class Promotion(msgspec.Struct, frozen=True):
     """A version that serves from then on, and why."""
 
     version: str
@@ -26,7 +26,7 @@ class Champion(msgspec.Struct, frozen=True):
     reason: str
 
 
-_decode_champions = msgspec.json.Decoder(list[Champion]).decode
+_decode_promotions = msgspec.json.Decoder(list[Promotion]).decode
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ class Registry:
             )
         return fitting[0]
 
-    def champions(self, name: str) -> list[Champion]:
+    def champions(self, name: str) -> list[Promotion]:
         """Who has been champion, in order. Raises ModelError if the list is damaged."""
         file = self.folder / name / CHAMPIONS
         try:
-            return _decode_champions(file.read_bytes())
+            return _decode_promotions(file.read_bytes())
         except FileNotFoundError:
             return []
         except (OSError, msgspec.MsgspecError) as error:
@@ -111,7 +111,7 @@ class Registry:
         """Make a version the champion; it is opened first, so a damaged one never is."""
         self.open(name, version)
         file = self.folder / name / CHAMPIONS
-        champions = [*self.champions(name), Champion(version, since, reason)]
+        champions = [*self.champions(name), Promotion(version, since, reason)]
         made = file.with_suffix(".new")
         try:
             made.write_bytes(msgspec.json.format(msgspec.json.encode(champions)))

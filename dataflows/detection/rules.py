@@ -121,20 +121,25 @@ def load_rules(folder: Path, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> Rul
         raise RuleError(f"{folder}: no rules can be read here ({error.strerror})") from error
     if not paths:
         raise RuleError(f"{folder}: no rules here; add a file <id>.yaml")
-    return RuleSet(tuple(_read_rule(path, specs) for path in paths))
+    return RuleSet(tuple(_read_in_folder(path, specs) for path in paths))
 
 
-def _read_rule(path: Path, specs: Mapping[str, ColumnSpec]) -> CompiledRule:
+def _read_in_folder(path: Path, specs: Mapping[str, ColumnSpec]) -> CompiledRule:
     if path.suffix == ".yml":
         raise RuleError(f"{path}: name it {path.stem}.yaml")
+    compiled = read_rule(path, specs)
+    if compiled.rule.id != path.stem:
+        raise RuleError(f"{path}: id: {compiled.rule.id} belongs in {compiled.rule.id}.yaml")
+    return compiled
+
+
+def read_rule(path: Path, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> CompiledRule:
+    """A rule from any file. Raises RuleError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RuleError(f"{path}: cannot be read ({error})") from error
-    compiled = parse_rule(text, str(path), specs)
-    if compiled.rule.id != path.stem:
-        raise RuleError(f"{path}: id: {compiled.rule.id} belongs in {compiled.rule.id}.yaml")
-    return compiled
+    return parse_rule(text, str(path), specs)
 
 
 def parse_rule(text: str, source: str, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> CompiledRule:

@@ -88,7 +88,7 @@ def _rules() -> RuleSet:
 def _chosen(name: str, rules: RuleSet) -> CompiledRule:
     import difflib
 
-    from dataflows.detection.rules import RuleError, parse_rule
+    from dataflows.detection.rules import RuleError, read_rule
 
     by_id = {compiled.rule.id: compiled for compiled in rules.rules}
     if name in by_id:
@@ -97,11 +97,7 @@ def _chosen(name: str, rules: RuleSet) -> CompiledRule:
         near = difflib.get_close_matches(name, by_id, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(by_id)}"
         raise RuleError(f"{name}: there is no such rule, and it is no .yaml file: {hint}")
-    try:
-        text = Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RuleError(f"{name}: cannot be read ({error})") from error
-    return parse_rule(text, name)
+    return read_rule(Path(name))
 
 
 def _day(option: str, text: str | None) -> date | None:
