@@ -12,6 +12,7 @@ from services.cli import context
 
 if TYPE_CHECKING:
     from dataflows.features.spec import FeatureSpec
+    from services.features.events import EventTable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,8 +63,6 @@ def build(
     """
     from services.features.build import as_table, compute_features, write_table
     from services.features.errors import EventsError
-    from services.features.events import load_events
-    from services.publisher.options import parse_options
 
     if order not in ("time", "file"):
         raise typer.BadParameter(f"--order {order!r}: write time or file")
@@ -72,8 +71,7 @@ def build(
     if Path(file).exists() and Path(out).exists() and Path(file).samefile(out):
         raise EventsError(f"{out}: is the input itself: name another file")
     loaded = read_spec(spec)
-    options = parse_options(mapping=mapping or (), timestamp_format=timestamp_format)
-    events = load_events(file, loaded, options.mapping, timestamp_format)
+    events = read_events(file, loaded, mapping, timestamp_format)
     context.kernels()
     time = context.config().event_time
     bound_us, lateness_us = (int(time.bound), int(time.lateness)) if order == "file" else (None, 0)
@@ -120,3 +118,14 @@ def read_spec(path: Path) -> FeatureSpec:
     from dataflows.features.spec import load_spec
 
     return load_spec(path, compile_predicate)
+
+
+def read_events(
+    file: str, spec: FeatureSpec, mapping: list[str] | None, timestamp_format: str | None
+) -> EventTable:
+    """The events of a file as the spec takes them."""
+    from services.features.events import load_events
+    from services.publisher.options import parse_options
+
+    options = parse_options(mapping=mapping or (), timestamp_format=timestamp_format)
+    return load_events(file, spec, options.mapping, timestamp_format)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import context
-from services.cli.features import FieldMap, TimestampFormat, read_spec
+from services.cli.features import FieldMap, TimestampFormat, read_events, read_spec
 
 if TYPE_CHECKING:
     from dataflows.detection.registry import Registry
@@ -149,17 +149,14 @@ def _of_file(
     card: str | None,
 ) -> tuple[Examples, int]:
     """Examples, and the days that their labels take."""
-    from services.features.events import load_events
-    from services.publisher.options import parse_options
+    from dataflows.features.catalogue import DAY_US
     from services.training.examples import examples_of, labels_of
-    from services.training.protocol import DAY_US
 
     assert spec is not None
     assert file is not None
     loaded = read_spec(spec)
     delay_us = labels_of(loaded).delay_us
-    options = parse_options(mapping=mapping or (), timestamp_format=timestamp_format)
-    events = load_events(file, loaded, options.mapping, timestamp_format)
+    events = read_events(file, loaded, mapping, timestamp_format)
     context.kernels()
     _say("features, and whether they know the future")
     return examples_of(loaded, events, card), -(-delay_us // DAY_US)
