@@ -25,7 +25,9 @@ from dataflows.eventtime.timelines import (
     Timelines,
     What,
 )
+from dataflows.features.catalogue import DAY_US, HOUR_US
 from dataflows.features.columns import Column
+from dataflows.features.rolling import SECOND_US
 from dataflows.features.spec import (
     Aggregate,
     Calendar,
@@ -43,9 +45,6 @@ MOST_NUMBER: Final = 1e9
 NEVER: Final = -(2**63)
 """Since when a label is known that never will be."""
 
-_SECOND_US: Final = 1_000_000
-_HOUR_US: Final = 3600 * _SECOND_US
-_DAY_US: Final = 24 * _HOUR_US
 _EARTH_KM: Final = 6371.0088
 _EARLIER: Final = frozenset(
     {Aggregate.TIME_SINCE, Aggregate.RATIO, Aggregate.ZSCORE, Aggregate.GEO_VELOCITY}
@@ -316,10 +315,10 @@ def _teller(feature: Windowed, entity: _Entity) -> Callable[[_Answers], _Told]:
             return lambda answers: _always(_numbers(answers, names))
         case Aggregate.TIME_SINCE:
             since = row(What.SINCE_LAST)
-            return lambda answers: _present(answers, since, _SECOND_US)
+            return lambda answers: _present(answers, since, SECOND_US)
         case Aggregate.TIME_SINCE_FIRST:
             since = row(What.SINCE_FIRST)
-            return lambda answers: _present(answers, since, _SECOND_US)
+            return lambda answers: _present(answers, since, SECOND_US)
         case Aggregate.RISK:
             positive = entity.row(feature, What.COUNT, labelled=True)
             count = row(What.COUNT)
@@ -392,7 +391,7 @@ def _velocity(
     (lat, has_lat), (lon, has_lon) = (_this(answers, name) for name in place)
     lat_before, _ = _present(answers, latitude, SCALE)
     lon_before, _ = _present(answers, longitude, SCALE)
-    seconds, valid = _present(answers, since, _SECOND_US)
+    seconds, valid = _present(answers, since, SECOND_US)
     valid = valid & has_lat & has_lon
     lat, lon, lat_before, lon_before = (
         np.radians(np.where(valid, degrees, 0.0)) for degrees in (lat, lon, lat_before, lon_before)
@@ -406,8 +405,8 @@ def _velocity(
 
 
 def _calendar(flag: CalendarFlag, times_us: NDArray[np.int64]) -> Column:
-    hours = times_us // _HOUR_US % 24
-    weekdays = (times_us // _DAY_US + 3) % 7  # 1 January 1970 was a Thursday
+    hours = times_us // HOUR_US % 24
+    weekdays = (times_us // DAY_US + 3) % 7  # 1 January 1970 was a Thursday
     values = {
         Calendar.WEEKEND: weekdays >= 5,
         Calendar.NIGHT: hours <= 6,

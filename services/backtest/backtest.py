@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from dataflows.detection.decision import DECISIONS, Decision, DecisionPolicy
 from dataflows.detection.rules import CompiledRule, RuleSet, RuleState
 from dataflows.detection.scoring import Scorer
-from dataflows.features.catalogue import CATALOGUE
+from dataflows.features.catalogue import CATALOGUE, DAY_US
 from services.history.errors import HistoryError
 from services.history.features import History, column_of
 
 DEFAULT_DAYS: Final = 30
-_DAY_US = 86_400_000_000
 _PAST = """
     WITH past AS (
         SELECT history.*, is_fraud FROM history LEFT JOIN verdicts USING (transaction_id)
@@ -220,7 +219,7 @@ class _Found:
 def _days(
     connection: duckdb.DuckDBPyConnection, first: date | None, last: date | None
 ) -> tuple[date, date]:
-    newest = connection.execute("SELECT max(event_us) // 86400000000 FROM history").fetchone()
+    newest = connection.execute(f"SELECT max(event_us) // {DAY_US} FROM history").fetchone()
     assert newest is not None
     last = last or date(1970, 1, 1) + timedelta(days=int(newest[0]))
     first = first or last - timedelta(days=DEFAULT_DAYS - 1)
@@ -230,7 +229,7 @@ def _days(
 
 
 def _midnight_us(day: date) -> int:
-    return (day - date(1970, 1, 1)).days * _DAY_US
+    return (day - date(1970, 1, 1)).days * DAY_US
 
 
 def _per_day(decisions: NDArray[np.int8], days: int) -> Alerts:

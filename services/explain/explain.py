@@ -14,18 +14,18 @@ import msgspec
 import numpy as np
 
 from dataflows.connectors.lake import LakeError, lake_files
+from dataflows.contracts.timestamps import format_timestamps
 from dataflows.detection.alerts import Reason
 from dataflows.detection.decision import DECISIONS, SEVERITIES, Decision, DecisionPolicy, Severity
 from dataflows.detection.rules import RuleSet
 from dataflows.detection.scoring import Scorer
 from dataflows.detection.sentences import in_words
-from dataflows.features.catalogue import CATALOGUE
+from dataflows.features.catalogue import CATALOGUE, DAY_US
 from dataflows.features.columns import Columns, from_rows
 from dataflows.runtime.config import Config
 from services.explain.errors import NothingKnown
 from services.history.features import History
 
-_NEAR_US = 86_400_000_000
 _ATTEMPTS = 3
 
 
@@ -125,14 +125,14 @@ def explain(config: Config, history: History, rules: RuleSet, name: str) -> Expl
     )
     near = _rows(
         config, "alerts", "user_id = $1 AND abs(epoch_us(event_timestamp) - $2) <= $3",
-        payment["user_id"], payment["event_us"], _NEAR_US,
+        payment["user_id"], payment["event_us"], DAY_US,
     )  # fmt: skip
     return Explanation(
         alert_id=alerts[0]["alert_id"] if alerts else None,
         transaction_id=transaction,
         user_id=payment["user_id"],
         device_id=payment["device_id"],
-        event_timestamp=_instant(payment["event_us"]),
+        event_timestamp=format_timestamps(np.array([payment["event_us"]]))[0],
         total_amount=payment["total_amount"],
         currency=payment["currency"],
         is_fraud=_verdict(history, transaction),
@@ -181,10 +181,6 @@ def _verdict(history: History, transaction: str) -> bool | None:
         query = "SELECT is_fraud FROM verdicts WHERE transaction_id = ?"
         found = connection.execute(query, [transaction]).fetchone()
     return None if found is None else bool(found[0])
-
-
-def _instant(us: int) -> str:
-    return str(np.datetime64(us, "us")) + "Z"
 
 
 def _weighed(reason: Reason, rules: RuleSet, columns: Columns) -> Weighed:

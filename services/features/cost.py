@@ -9,12 +9,12 @@ import numpy as np
 
 from dataflows.durations import Duration
 from dataflows.eventtime.timelines import Keeps
+from dataflows.features.catalogue import DAY_US
 from dataflows.features.columns import Column, Kind, full
 from dataflows.features.engine import FeatureEngine
 from dataflows.features.spec import FeatureSpec, Windowed
 from services.features.arrival import in_order
 
-_DAY_US = 86_400_000_000
 _SLACK = 1.5  # a slab is between half full and full
 _TRIED = 100_000
 _ENTITIES = 10_000
@@ -41,7 +41,7 @@ class TimelineCost:
 
     def megabytes(self, events_per_day: float, entities: float) -> float:
         """If every event belonged to it: an upper bound where it has a filter or is of labels."""
-        events = events_per_day * self.kept_us / _DAY_US
+        events = events_per_day * self.kept_us / DAY_US
         held = events * self.bytes_per_event * _SLACK + entities * self.bytes_per_entity
         return held / 1e6
 

@@ -24,6 +24,7 @@ from dataflows.detection.champion import Champion, model_column, open_champion
 from dataflows.features.catalogue import (
     CATALOGUE,
     CUSTOMER,
+    DAY_US,
     DEVICE,
     MODEL_SCORE,
     PAYMENT,
@@ -36,7 +37,7 @@ from services.history.errors import HistoryError
 from services.history.payments import payments, verdicts
 from services.warehouse.held_lake import hold_lake
 
-LATENESS_US = 7 * 86_400_000_000
+LATENESS_US = 7 * DAY_US
 """State is kept this much longer than windows reach, whatever order partitions are read in."""
 _FORMAT = b"1"
 _TYPES = {Kind.NUMBER: pa.float64(), Kind.BOOLEAN: pa.bool_(), Kind.TEXT: pa.string()}
@@ -123,8 +124,8 @@ def _history(
     for batch in batches:
         times_us = batch["event_us"].to_numpy()
         cents = batch["cents"].to_numpy()
-        watermarks_us = np.maximum.accumulate(np.append(times_us, latest_us))
-        watermarks_us = np.maximum(watermarks_us, latest_us)
+        # The last one is that after the batch.
+        watermarks_us = np.maximum.accumulate(np.maximum(np.append(times_us, latest_us), latest_us))
         latest_us = int(watermarks_us[-1])
         fields = {name: batch[name].to_pylist() for name in _read(CUSTOMER) | _read(DEVICE)}
         paid = Payments(fields, cents, times_us, watermarks_us)

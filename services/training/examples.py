@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.detection.champion import READABLE
+from dataflows.features.catalogue import DAY_US
 from dataflows.features.columns import as_rows
 from dataflows.features.engine import NEVER
 from dataflows.features.spec import FeatureSpec, Label, Windowed
@@ -21,7 +22,6 @@ from services.training.leakage import check_against_the_past
 
 PAST = "the stream's own features"
 LABELS_TAKE_DAYS = 7
-_DAY_US = 86_400_000_000
 _LABELLED = """
     SELECT h.*, coalesce(v.is_fraud, false) AS positive,
         CASE WHEN v.is_fraud THEN v.known_us ELSE $never END AS known_us
@@ -82,7 +82,7 @@ def examples_of_past(history: History, delay_days: int) -> Examples:
     with duckdb.connect() as connection:
         connection.read_parquet(str(history.payments)).create_view("history")
         connection.register("verdicts", history.verdicts)
-        limits = {"never": NEVER, "delay": delay_days * _DAY_US}
+        limits = {"never": NEVER, "delay": delay_days * DAY_US}
         table = connection.execute(_LABELLED, limits).to_arrow_table()
     if not len(table):
         raise TrainingError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def _until(events: EventTable, rows: NDArray[np.int64], moment: int) -> EventTab
 
 
 def check_no_giveaway(
-    names: list[str], rows: NDArray[np.float64], positive: NDArray[np.bool_]
+    names: Sequence[str], rows: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> None:
     """Refuse a feature that tells the label all alone. Raises TrainingError."""
     for name, values in zip(names, rows.T, strict=True):

@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from dataflows.features.catalogue import DAY_US
 from dataflows.features.engine import NEVER
 from services.training.errors import TrainingError
-
-DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def train(
     rows, names = examples.rows, examples.names
     folds = split(settings.protocol, examples.times_us, examples.known_us, examples.cards)
     for fold in folds:
-        check_no_giveaway(list(names), rows[fold.train], fold.known)
+        check_no_giveaway(names, rows[fold.train], fold.known)
     judged = []
     for number, fold in enumerate(folds, 1):
         say(f"fold {number} of {len(folds)}: test {fold.name}")

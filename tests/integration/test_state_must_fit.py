@@ -29,7 +29,8 @@ from dataflows.flows.payments import CustomerFeatures, Request
 from dataflows.runtime import slot as slots
 from dataflows.runtime.config import load_config
 from dataflows.runtime.recovery import reset_recovery
-from dataflows.runtime.slot import Refused
+from dataflows.runtime.slot import Refused, Slot
+from services.status.peek import Record
 from services.status.slots import slot_statuses
 
 Make = Callable[..., Bench]
@@ -239,17 +240,22 @@ def rules(tmp_path: Path) -> Path:
     return folder
 
 
+def score_twice(bench: Bench, before: Path) -> tuple[Slot, list[Record]]:
+    """The slot, whose state after the first half is copied, and what it published."""
+    bench.publish("scoring.requests", requests(0, 5))
+    bench.run("score")
+    (slot,) = bench.shop.slots("score")
+    shutil.copytree(slot.directory, before)
+    bench.publish("scoring.requests", requests(5, 5))
+    bench.run("score")
+    return slot, bench.records("scores")
+
+
 def test_changed_rules_are_refused_only_where_a_replay_is_needed(
     open_bench: Make, rules: Path, tmp_path: Path
 ) -> None:
     bench = open_bench(rules=str(rules))
-    bench.publish("scoring.requests", requests(0, 5))
-    bench.run("score")
-    (slot,) = bench.shop.slots("score")
-    shutil.copytree(slot.directory, tmp_path / "before")
-    bench.publish("scoring.requests", requests(5, 5))
-    bench.run("score")
-    scored = bench.records("scores")
+    slot, scored = score_twice(bench, tmp_path / "before")
 
     (rules / "night_owl.yaml").unlink()
     after_clean_stop = open_bench(rules=str(rules))
@@ -297,13 +303,7 @@ def test_another_champion_is_refused_only_where_a_replay_is_needed(
     models = tmp_path / "models"
     first = promote(models, 0.5)
     bench = open_bench(models=str(models))
-    bench.publish("scoring.requests", requests(0, 5))
-    bench.run("score")
-    (slot,) = bench.shop.slots("score")
-    shutil.copytree(slot.directory, tmp_path / "before")
-    bench.publish("scoring.requests", requests(5, 5))
-    bench.run("score")
-    scored = bench.records("scores")
+    slot, scored = score_twice(bench, tmp_path / "before")
     assert {json.loads(record.value or b"")["model"] for record in scored} == {first}
 
     second = promote(models, 0.7)
