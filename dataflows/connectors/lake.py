@@ -25,7 +25,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
@@ -104,6 +104,13 @@ class LakeGap(NamedTuple):
     date: str
     written: int
     found: int
+
+
+class SlotProgress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far a slot is in a table: the first input offset that is not there, records by date."""
+
+    next_offset: int
+    records: dict[str, int]
 
 
 class _Progress(NamedTuple):
@@ -330,6 +337,57 @@ def lake_gaps(root: Path, table: str) -> list[LakeGap]:
                 ]
             time.sleep(_LISTING_WAIT_SECONDS)
     raise LakeError(f"{place.folder} changes all the time; ask again when less is written")
+
+
+def lake_progress(root: Path, table: str) -> dict[str, SlotProgress]:
+    """How far each slot is; without those whose last writer did not count, or died in a write.
+
+    Raises:
+        LakeError: a commit file is damaged.
+    """
+    place = _Table(root / table)
+    for _ in range(_LISTING_ATTEMPTS):
+        progress = place.progress()
+        if not progress.unfinished:
+            break
+        time.sleep(_LISTING_WAIT_SECONDS)
+    return {
+        slot: SlotProgress(commit.next_offset, commit.records)
+        for slot, commit in progress.commits.items()
+        if slot not in progress.unfinished and commit.records is not None
+    }
+
+
+def resume_lake(root: Path, table: str, progress: Mapping[str, SlotProgress]) -> list[str]:
+    """Lets slots go on with files that were put there for them, as if they had written them.
+
+    Nobody may write meanwhile. A slot that has a commit goes on from that.
+
+    Returns:
+        Slots without a commit whose files are not what `progress` says; a writer refuses them.
+
+    Raises:
+        LakeError: a file cannot be read, or the disk does not take it.
+    """
+    place = _Table(root / table)
+    refused = []
+    with _explained(place.folder):
+        found = place.records()
+        if found is None:
+            raise LakeError(f"{place.folder} changes meanwhile; end what removes files there")
+        dates = {date for _, date in found}
+        slots = {slot for slot, _ in found} | progress.keys()
+        for slot in sorted(slots - place.progress().commits.keys()):
+            reached = progress.get(slot, SlotProgress(0, {}))
+            if any(found[slot, date] != reached.records.get(date, 0) for date in dates):
+                refused.append(slot)
+                continue
+            commit = _Commit(1, reached.next_offset, [], reached.records)
+            place.forget_staged(slot, keep=None)
+            place.make_staging(slot, commit.seq)
+            place.store_commit(slot, commit)
+            place.finish(slot, commit)
+    return refused
 
 
 class _Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from dataflows.errors import TidegateError
+from services.whole_file import whole_file
 
 _DRIVERS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "abfs": "adlfs"}
 
 
 class Shelf:
-    """Named files without folders. A file appears whole or not at all on an object store; on a
-    local path one may be torn, which its reader must notice.
+    """Named files; a name may have folders in it. A file appears whole or not at all on an object
+    store; on a local path one may be torn, which its reader must notice.
 
     Raises:
         TidegateError: a URL that no installed driver knows, or a place that cannot be reached.
@@ -42,15 +44,26 @@ class Shelf:
                     f"s3://bucket/folder ({error})"
                 ) from error
         self._root = str(root).rstrip("/")
+        self.folder = Path(root) if isinstance(self._files, LocalFileSystem) else None
 
     def names(self) -> list[str]:
-        """The files there, sorted; none if the folder is not there."""
+        """The files at the top, sorted; none if the folder is not there."""
         with self._explained():
             self._files.invalidate_cache()
             if not self._files.exists(self._root):
                 return []
             found = self._files.ls(self._root, detail=True)
         return sorted(each["name"].rpartition("/")[2] for each in found if each["type"] == "file")
+
+    def sizes(self) -> dict[str, int]:
+        """Every file there, in whatever folder, and its size in bytes."""
+        loud = {"on_error": "raise"} if self.folder else {}
+        with self._explained():
+            self._files.invalidate_cache()
+            if not self._files.exists(self._root):
+                return {}
+            found = self._files.find(self._root, detail=True, **loud)
+        return {name[len(self._root) + 1 :]: each["size"] for name, each in sorted(found.items())}
 
     def read(self, name: str) -> tuple[bytes, float] | None:
         """A file's content and when it was written, seconds since the epoch; None without it."""
@@ -62,16 +75,22 @@ class Shelf:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Makes or replaces a file."""
+        """Makes or replaces a file, whole."""
         with self._explained():
-            self._files.pipe_file(self._path(name), content)
+            self._make_folder(name)
+            if not self.folder:
+                self._files.pipe_file(self._path(name), content)
+                return
+            with whole_file(self._path(name), TidegateError) as draft:
+                draft.write_bytes(content)
+                _sync(draft)
 
     def write_new(self, name: str, content: bytes) -> bool:
         """Makes a file unless it is there; False if it is. Of several who try one succeeds: on
         local paths, and where the driver makes its creation conditional, as gcsfs and s3fs do."""
         with self._explained():
-            self._files.makedirs(self._root, exist_ok=True)
-            if isinstance(self._files, LocalFileSystem):
+            self._make_folder(name)
+            if self.folder:
                 return _link_new(Path(self._path(name)), content)
             try:
                 self._files.pipe_file(self._path(name), content, mode="create")
@@ -83,8 +102,12 @@ class Shelf:
             return True
 
     def upload(self, file: Path, name: str) -> None:
+        """Returns when the file is there to stay."""
         with self._explained():
+            self._make_folder(name)
             self._files.put_file(str(file), self._path(name))
+            if self.folder:
+                _sync(Path(self._path(name)))
 
     def download(self, name: str, file: Path) -> None:
         with self._explained():
@@ -93,6 +116,9 @@ class Shelf:
     def remove(self, name: str) -> None:
         with self._explained():
             self._files.rm_file(self._path(name))
+
+    def _make_folder(self, name: str) -> None:
+        self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -105,9 +131,9 @@ class Shelf:
             raise
         except Exception as error:  # every driver has errors of its own
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise TidegateError(
-                f"{self.url}: cannot be used ({reason}); check the address and your rights there"
-            ) from error
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = "make room there" if full else "check the address and your rights there"
+            raise TidegateError(f"{self.url}: cannot be used ({reason}); {advice}") from error
 
 
 def _link_new(file: Path, content: bytes) -> bool:
@@ -115,8 +141,18 @@ def _link_new(file: Path, content: bytes) -> bool:
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".new.") as fresh:
         fresh.write(content)
         fresh.flush()
+        os.fsync(fresh.fileno())
         try:
             os.link(fresh.name, file)
         except FileExistsError:
             return False
+    _sync(file.parent)
     return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from dataflows.errors import TidegateError
 from dataflows.runtime.exits import Exit
 from services.cli import (
+    archive,
     context,
     contracts,
     data,
@@ -53,6 +54,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(state.app, name="state")
 app.add_typer(warehouse.app, name="warehouse")
+app.add_typer(archive.app, name="archive")
 
 
 @app.callback()

@@ -115,10 +115,12 @@ def test_no_json_option_is_left_untried() -> None:
     of_warehouse = {
         ("warehouse", command) for command in ("build", "docs", "freshness", "query", "reprocess")
     }  # test_what_programs_read has a warehouse to ask
+    # test_archive_commands has an archive to look at
+    archive = {("archive", c) for c in ("export", "list", "verify", "restore", "drill")}
     # test_moving_a_slot has state to show
     # test_training_command, test_rules_on_the_past and test_explain_a_decision have what they need
     of_detection = {("models", "show"), ("rules", "backtest"), ("explain",)}
-    elsewhere = {("simulate",), ("health",), *of_state, *of_warehouse, *of_detection}
+    elsewhere = {("simulate",), ("health",), *archive, *of_state, *of_warehouse, *of_detection}
     assert {*JSON_CALLS, *elsewhere} == WITH_JSON
 
 

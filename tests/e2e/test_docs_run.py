@@ -212,6 +212,7 @@ def test_what_goes_on_from_the_demo(checkout: Checkout) -> None:
         "how-to/new-rule",
         "how-to/audit-with-replay",
         "how-to/warehouse",
+        "how-to/archive",
         "reference/lake",
     ):
         checkout.page(f"docs/{page}.md")

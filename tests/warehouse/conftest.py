@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from archived_shop import ArchivedShop
 from built_warehouse import Built, config_of
+from command_line import CommandLine
 from warehouse_shop import Shop, put, put_dead_letters
 
 from services.warehouse import build as build_module
@@ -30,6 +34,24 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
             put_dead_letters(directory / "lake", ["not_json", "too_late", "missing_user"])
             build(config_of(directory))
     return Built(shop, directory)
+
+
+@pytest.fixture(scope="session")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with six days of a small shop. Not to be changed."""
+    lake = tmp_path_factory.mktemp("week") / "lake"
+    put(lake, Shop(1).deliveries)
+    return lake
+
+
+@pytest.fixture
+def archived(
+    week: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> ArchivedShop:
+    """Archive commands on a copy of that lake, in a directory with a name to be quoted."""
+    directory = tmp_path / "a shop's häuschen"
+    shutil.copytree(week, directory / "shop" / "lake")
+    return ArchivedShop(CommandLine(directory, monkeypatch, capfd))
 
 
 _PARSED: list[Any] = []  # by the first test of a process that needs it
