@@ -126,12 +126,10 @@ _PASSING = _BUSY | {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.FENCED_LEADER_EPOCH,  # the client asks again as soon as it knows the new leader
+    KafkaError.FENCED_LEADER_EPOCH,  # the leader has just changed, and one of us knows it first
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.UNKNOWN_TOPIC_OR_PART,  # just made, and not yet known everywhere
     KafkaError.OFFSET_NOT_AVAILABLE,
-    KafkaError.FENCED_LEADER_EPOCH,  # the leader has just changed, and one of us knows it first
-    KafkaError.UNKNOWN_LEADER_EPOCH,
 }
 
 logger = logging.getLogger(__name__)

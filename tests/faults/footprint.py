@@ -31,9 +31,10 @@ def size_mb(directory: Path) -> float:
     return total / MB
 
 
-def worker_name(pid: int) -> str:
+def worker_name(pid: int) -> str | None:
+    """None of a process that is dead and waits to be buried."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return words[words.index(b"--name") + 1].decode() if b"--name" in words else "?"
+    return words[words.index(b"--name") + 1].decode() if b"--name" in words else None
 
 
 def age_s(pid: int) -> float:
@@ -54,6 +55,8 @@ class Samples:
                 if age_s(pid) < STARTED_S:
                     continue
                 name = worker_name(pid) if pid != service.process.pid else "supervisor"
+                if name is None:
+                    continue
                 self.taken[f"{name} MB"].append(resident_mb(pid))
                 self.taken[f"{name} descriptors"].append(descriptors(pid))
         self.taken["state MB"].append(size_mb(state))

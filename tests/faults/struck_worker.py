@@ -13,10 +13,8 @@ snapshot was taken.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
-import time
 from typing import Any
 
 import confluent_kafka
@@ -84,14 +82,7 @@ def note(partitions: list[TopicPartition]) -> None:
             notes.writelines(line for line in lines if not line.startswith("tidegate."))
 
 
-def sleep(seconds: Any) -> None:
-    """libfaketime makes the sleep of Python an invalid one once it has moved the clock."""
-    select.select([], [], [], seconds)
-
-
 if __name__ == "__main__":
-    if "FAKETIME_TIMESTAMP_FILE" in os.environ:
-        time.sleep = sleep
     install(Strike(sys.argv.pop(1)))
     from services.cli import main
 
