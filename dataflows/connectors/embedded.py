@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -187,6 +188,8 @@ class EmbeddedLog:
 
     def apply_retention(self, now_us: int, keep: Mapping[str, float]) -> None:
         for topic, seconds in keep.items():
+            if seconds == inf:
+                continue
             before_us = now_us - int(seconds * 1e6)
             with self._lock:
                 partition_ids = self._store.partition_ids(topic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from math import inf
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -156,7 +157,8 @@ class Topics:
         """The settings that matter, however the topic came to be."""
         wanted = dict(_MARKERS if topic.startswith(PREFIX) else _RECORDS)
         if topic in keep:
-            wanted[RETENTION] = str(round(keep[topic] * 1_000))
+            forever = keep[topic] == inf
+            wanted[RETENTION] = str(FOREVER if forever else round(keep[topic] * 1_000))
         if self._policy.min_insync_replicas:
             wanted[MIN_INSYNC] = str(self._policy.min_insync_replicas)
         return wanted
@@ -284,4 +286,5 @@ def _differences(
 
 
 def _is_longer(retention_ms: str, other: str) -> bool:
-    return int(retention_ms) == FOREVER or int(retention_ms) > int(other)
+    found, wanted = int(retention_ms), int(other)
+    return wanted != FOREVER and (found == FOREVER or found > wanted)

@@ -346,7 +346,7 @@ class Log(Protocol):
         ...
 
     def apply_retention(self, now_us: int, keep: Mapping[str, float]) -> None:
-        """Removes records that arrived more than `keep[topic]` seconds before `now_us`.
+        """Removes records that arrived more than `keep[topic]` seconds (or inf) before `now_us`.
 
         Removes from the low end, maybe less than it could (what is stored together goes together).
         Topics that are not named keep everything.

@@ -70,7 +70,7 @@ class Predicate:
 
     def sql(self, dialect: str) -> str:
         """The same predicate for a warehouse ("duckdb", "bigquery"), with this module's meaning."""
-        return self._tree.sql(dialect=dialect)
+        return _without_infinities(self._tree.copy(), dialect).sql(dialect=dialect)
 
 
 def compile_predicate(text: str, specs: Mapping[str, ColumnSpec]) -> Predicate:
@@ -387,7 +387,10 @@ def _first_valid(parts: list[Value]) -> Value:
 
 def _portable(tree: exp.Expr) -> exp.Expr:
     """The tree for any SQL: arithmetic in double precision, NULL when dividing by zero."""
-    return tree.transform(_in_double_precision)
+    for node in reversed(list(tree.walk())):  # the innermost first: none is replaced unseen
+        if (other := _in_double_precision(node)) is not node:
+            node.replace(other)
+    return tree
 
 
 def _in_double_precision(node: exp.Expr) -> exp.Expr:
@@ -401,10 +404,31 @@ def _in_double_precision(node: exp.Expr) -> exp.Expr:
             text = repr(number)
             return exp.Literal.number(text if "e" in text else f"{text}e0")
     elif isinstance(node, exp.Column | exp.Coalesce) and inside:
-        return exp.cast(node, exp.DataType.Type.DOUBLE)
+        return exp.cast(node.copy(), exp.DataType.Type.DOUBLE)
     elif isinstance(node, exp.Div):
         node.set("expression", exp.func("NULLIF", node.expression, exp.Literal.number(0)))
     return node
 
 
+def _without_infinities(tree: exp.Expr, dialect: str) -> exp.Expr:
+    """NULL where a result is too large: DuckDB gives infinity there, BigQuery an error."""
+    for node in reversed(list(tree.find_all(*_ARITHMETIC))):  # the innermost first
+        if dialect == "bigquery":
+            node.replace(exp.func(_SAFE[type(node)], node.this.copy(), node.expression.copy()))
+        else:
+            node.replace(_null_at(_null_at(node.copy(), "inf"), "-inf"))
+    return tree
+
+
+def _null_at(node: exp.Expr, infinity: str) -> exp.Expr:
+    value = exp.cast(exp.Literal.string(infinity), exp.DataType.Type.DOUBLE)
+    return exp.func("NULLIF", node, value)
+
+
+_SAFE: dict[type[exp.Expr], str] = {
+    exp.Add: "SAFE_ADD",
+    exp.Sub: "SAFE_SUBTRACT",
+    exp.Mul: "SAFE_MULTIPLY",
+    exp.Div: "SAFE_DIVIDE",
+}
 _CALCULATIONS: tuple[type[exp.Expr], ...] = (*_ARITHMETIC, exp.Neg, exp.Abs)

@@ -1,16 +1,22 @@
 """Rules: one YAML file a rule, a SQL predicate with a weight and a reason for people.
 
+draft -> shadow -> live -> retired: a draft is only checked; a shadow rule runs without effect on
+scores; a live one counts, for a share of the customers or from a date on if it says so; a retired
+one stays to be read.
+
 A file that cannot be used is refused with its name, line, field and what to do; so is a rule whose
 own examples do not come out as they say.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -36,12 +42,17 @@ class RuleError(TidegateError):
 
 
 class RuleState(StrEnum):
-    """A draft is only checked; a shadow rule runs without effect on scores; a live one counts."""
+    """Where a rule is in its life, in order."""
 
     DRAFT = "draft"
     SHADOW = "shadow"
     LIVE = "live"
+    RETIRED = "retired"
 
+
+EVERYBODY: Final = 100
+_CHOICES: Final = {"state": RuleState, "severity": Severity}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Row = dict[str, Scalar | None]
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
@@ -55,7 +66,12 @@ class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule as its file says it; `severity` is the least that its alerts have."""
+    """A rule as its file says it.
+
+    `severity` is the least that its alerts have. `rollout` is the share of customers, in percent,
+    for whom a live rule counts. A snoozed one counts for payments from that instant of event time
+    on. For others it is as in shadow.
+    """
 
     id: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
     description: NonEmpty
@@ -65,10 +81,27 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     owner: NonEmpty
     state: RuleState
     severity: Severity | None = None
+    rollout: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
+    snoozed_until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     examples: Examples = Examples()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it may be live for some payments and in shadow for others."""
+        return self.rollout < EVERYBODY or self.snoozed_until is not None
+
+    def counts_for(self, user_id: str, time_us: int) -> bool:
+        """Whether a live rule counts for a customer's payment at an instant of event time."""
+        if self.snoozed_until is not None and time_us < _microseconds(self.snoozed_until):
+            return False
+        return crc32(f"{self.id} {user_id}".encode()) % EVERYBODY < self.rollout
 
 
 make_decodable(Rule)  # the slots of a worker may all read rules at once
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -96,6 +129,7 @@ class RuleSet:
         object.__setattr__(self, "rules", tuple(sorted(self.rules, key=lambda r: r.rule.id)))
         content = [
             (r.id, r.when, r.weight, r.reason, r.severity, r.state)
+            + ((r.rollout, r.snoozed_until) if r.is_partial else ())
             for r in (compiled.rule for compiled in (*self.live, *self.shadow))
         ]
         digest = blake2b(msgspec.json.encode(content), digest_size=6)
@@ -115,31 +149,48 @@ def load_rules(folder: Path, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> Rul
 
     Raises RuleError naming file, line and field of the first rule that cannot be used.
     """
+    return parse_rules(rule_texts(folder), str(folder), specs)
+
+
+def parse_rules(
+    texts: Mapping[str, str], where: str, specs: Mapping[str, ColumnSpec] = CATALOGUE
+) -> RuleSet:
+    """Rules from their YAML texts by id; `where` stands before a file's name in errors.
+
+    Raises RuleError.
+    """
+    compiled = []
+    for name, text in texts.items():
+        compiled.append(parse_rule(text, f"{where}/{name}.yaml", specs))
+        if (found := compiled[-1].rule.id) != name:
+            raise RuleError(f"{where}/{name}.yaml: id: {found} belongs in {found}.yaml")
+    return RuleSet(tuple(compiled))
+
+
+def rule_texts(folder: Path) -> dict[str, str]:
+    """The texts of a folder's rules, by the name that each file has. Raises RuleError."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
     except OSError as error:
         raise RuleError(f"{folder}: no rules can be read here ({error.strerror})") from error
     if not paths:
         raise RuleError(f"{folder}: no rules here; add a file <id>.yaml")
-    return RuleSet(tuple(_read_in_folder(path, specs) for path in paths))
-
-
-def _read_in_folder(path: Path, specs: Mapping[str, ColumnSpec]) -> CompiledRule:
-    if path.suffix == ".yml":
-        raise RuleError(f"{path}: name it {path.stem}.yaml")
-    compiled = read_rule(path, specs)
-    if compiled.rule.id != path.stem:
-        raise RuleError(f"{path}: id: {compiled.rule.id} belongs in {compiled.rule.id}.yaml")
-    return compiled
+    for path in paths:
+        if path.suffix == ".yml":
+            raise RuleError(f"{path}: name it {path.stem}.yaml")
+    return {path.stem: _text(path) for path in paths}
 
 
 def read_rule(path: Path, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> CompiledRule:
     """A rule from any file. Raises RuleError."""
+    return parse_rule(_text(path), str(path), specs)
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RuleError(f"{path}: cannot be read ({error})") from error
-    return parse_rule(text, str(path), specs)
 
 
 def parse_rule(text: str, source: str, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> CompiledRule:
@@ -148,7 +199,7 @@ def parse_rule(text: str, source: str, specs: Mapping[str, ColumnSpec] = CATALOG
     try:
         rule = msgspec.convert(yaml.safe_load(text), Rule)
     except msgspec.ValidationError as error:
-        raise place.invalid(error, _members) from error
+        raise place.invalid(error, _members, _CHOICES) from error
     try:
         predicate = compile_predicate(rule.when, specs)
     except PredicateError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 
 import msgspec
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from dataflows.errors import TidegateError
 
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
+_NO_MEMBER = re.compile(r"invalid enum value '([^']*)'")
 _LAST_PART = re.compile(r"(\.[^.\[]+|\[\d*\.*\]|^[^.\[]+)$")
 
 
@@ -58,14 +60,21 @@ class Places:
         return self._make(f"{self._source}{line}: {path}: {what}")
 
     def invalid(
-        self, error: msgspec.ValidationError, members: Callable[[str], tuple[str, ...]]
+        self,
+        error: msgspec.ValidationError,
+        members: Callable[[str], tuple[str, ...]],
+        choices: Mapping[str, type[StrEnum]],
     ) -> TidegateError:
-        """What msgspec says about a value; `members` gives those that an object at a path has."""
+        """What msgspec says about a value; `members` gives those that an object at a path has,
+        `choices` what a field with this name may be."""
         what, _, path = str(error).partition(" - at `$")
         path = path.strip("`").lstrip(".")
         if unknown := _UNKNOWN.search(what):
             name = f"{path}.{unknown[1]}" if path else unknown[1]
             known = ", ".join(members(path))
             return self.error(name, f"there is no such field: there are {known}")
+        choice = choices.get(path.rpartition(".")[2])
+        if choice and (said := _NO_MEMBER.search(what.replace("Invalid", "invalid"))):
+            return self.error(path, f"{said[1]!r} is none of {', '.join(choice)}")
         what = what[:1].lower() + what[1:]
         return self.error(path, what) if path else self._make(f"{self._source}: {what}")

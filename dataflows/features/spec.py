@@ -72,6 +72,7 @@ class Calendar(StrEnum):
     WEEKDAY = "weekday"  # 0, Monday, to 6
 
 
+_CHOICES: Final = {"aggregate": Aggregate, "calendar": Calendar}
 _NUMERIC: Final = frozenset(
     {
         *(Aggregate.SUM, Aggregate.MEAN, Aggregate.MIN, Aggregate.MAX, Aggregate.STDDEV),
@@ -227,7 +228,7 @@ def parse_spec(text: str, source: str, compile_filter: CompileFilter) -> Feature
     try:
         file = msgspec.convert(document, _File)
     except msgspec.ValidationError as error:
-        raise places.invalid(error, _members) from error
+        raise places.invalid(error, _members, _CHOICES) from error
     return _Reader(file, source, places, compile_filter).read(document)
 
 

@@ -24,10 +24,10 @@ from dataflows.connectors.records import Output, Records
 from dataflows.contracts.money import format_money
 from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.detection.alerts import Alert
-from dataflows.detection.champion import Champion, model_column
+from dataflows.detection.champion import model_column
 from dataflows.detection.decision import DECISIONS, SEVERITIES, DecisionPolicy, alert_id
 from dataflows.detection.rules import RuleSet
-from dataflows.detection.scoring import Scorer, Scores
+from dataflows.detection.scoring import Payers, Scorer, Scores
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import CUSTOMER, DEVICE, MODEL_SCORE, payment_columns
 from dataflows.features.columns import Column, ColumnsOnDemand, from_list
@@ -36,25 +36,23 @@ from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
 from dataflows.flows.entity_hop import Accepted, EntityHop
 from dataflows.flows.payments import Request, request_decoder
+from dataflows.flows.rule_control import applied_rules, decode_rules
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import EventTime
+from dataflows.runtime.handover import controlled
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
-from dataflows.runtime.state import keep_large_state
+from dataflows.runtime.state import keep_large_state, keep_state
 
 
 def score(slot: Slot, shop: Shop) -> Dataflow:
-    rules = shop.rules
-    slot.replay_with["rule set"] = rules.version
-    if shop.champion is not None:
-        slot.replay_with["model"] = shop.champion.version
     flow = Dataflow("score")
     records = read("read", flow, slot)
     requests = map_value("decode", records, decode)
     restore = partial(DeviceHop, slot.config.event_time)
     featured = keep_large_state("device", requests, slot, restore)
-    judged = map_value("judge", featured, Judge(rules, shop.champion).judge)
+    judged = keep_state("judge", featured, slot, partial(Judge, shop), is_handed_over=False)
     publish("publish", judged, slot)
     return flow
 
@@ -91,6 +89,10 @@ class Featured:
     times: list[str]
     amounts: list[str]
     columns: ColumnsOnDemand
+
+    @property
+    def records(self) -> Records:
+        return self.requests.decoded.records
 
 
 _encode = msgspec.json.Encoder().encode
@@ -130,12 +132,41 @@ def _customer_column(name: str, features: Sequence[Any]) -> Column:
 
 
 class Judge:
-    """Scores the payments of a batch and gives reasons for those that raise an alert."""
+    """Scores the payments of a batch and gives reasons for those that raise an alert.
 
-    def __init__(self, rules: RuleSet, champion: Champion | None):
-        self._scorer, self._champion = Scorer(rules, DecisionPolicy()), champion
+    Its state is the rule set that was applied last, as its control record has it.
+    """
 
-    def judge(self, featured: Featured) -> Processed:
+    def __init__(self, shop: Shop, saved: bytes | None):
+        self._champion, self._applied = shop.champion, saved or b""
+        # Whoever begins without state may begin behind control records that retention has removed.
+        self._earlier = applied_rules(shop.log) if saved is None else []
+        self._put_in_force(decode_rules(saved).rule_set() if saved else shop.rules)
+
+    def snapshot(self) -> bytes:
+        return self._applied
+
+    def process(self, featured: Featured) -> Processed:
+        if self._earlier:
+            self._begin(featured.records)
+        content = controlled(featured.records)
+        if content is not None:
+            self._put_in_force(decode_rules(content).rule_set())
+            self._applied = content
+        return self._judge(featured)
+
+    def _begin(self, records: Records) -> None:
+        first_us = records.arrival_us.item(0)
+        before = [each.applied for each in self._earlier if each.arrival_us < first_us]
+        self._earlier = []
+        if before:
+            self._put_in_force(before[-1].rule_set())
+            self._applied = msgspec.json.encode(before[-1])
+
+    def _put_in_force(self, rules: RuleSet) -> None:
+        self._scorer = Scorer(rules, DecisionPolicy())
+
+    def _judge(self, featured: Featured) -> Processed:
         requests = featured.requests
         decoded = requests.decoded
         records = decoded.records
@@ -144,7 +175,8 @@ class Judge:
             columns = featured.columns
             thought = partial(model_column, self._champion, columns, count)
             columns.add(MODEL_SCORE.name, thought)
-            scores = self._scorer.score(columns)
+            payers = Payers(requests.each("user_id"), requests.times_us)
+            scores = self._scorer.score(columns, payers)
             outputs += [self._scores(featured, scores), self._alerts(featured, scores)]
         return Processed(
             offsets=records.offsets,

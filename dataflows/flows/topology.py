@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 from dataflows.contracts import Contract
 from dataflows.runtime.config import Config, Retention
 
 DAY_S = 86_400.0
+RULE_SETS = "control.rules"
 FLOWS = ("ingest", "sessionize", "features", "score", "late", "load")
 
 
@@ -52,7 +54,7 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
     topics |= {"sessions": visits, "late.sessionize": visits, "dlq.sessionize": visits}
     topics |= {"scoring.requests": payments, "dlq.features": payments}
     topics |= {"scores": payments, "alerts": payments, "dlq.score": payments}
-    topics |= {"reprocess.requests": 1, "dlq.late": 1, "dlq.load": 1}
+    topics |= {RULE_SETS: 1, "reprocess.requests": 1, "dlq.late": 1, "dlq.load": 1}
     by_source = {
         prefix: tuple(f"{prefix}.{source}" for source in contracts)
         for prefix in ("raw", "events", "late", "dlq", "buffered")
@@ -80,6 +82,8 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
 def keep_seconds(topic: str, contracts: Mapping[str, Contract], retention: Retention) -> float:
     """How long a topic keeps its records: a source's as its contract says."""
     kind, _, source = topic.partition(".")
+    if kind == "control":
+        return inf
     if kind == "dlq":
         return retention.dead_letters.seconds
     if source in contracts:

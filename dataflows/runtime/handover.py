@@ -18,6 +18,8 @@ from dataflows.connectors.log import Log
 from dataflows.connectors.records import Output, Records, heartbeat_headers
 
 HEADER = "tidegate-state"
+CONTROL_HEADER = "tidegate-control"
+"""Of a heartbeat that changes how a flow goes on; what it holds is the flow's business."""
 PIECE_BYTES = 4 * 2**20
 RESHARD = "reshard."  # the slot whose marker vouches, with the source behind it
 VOUCHED, GROWN, BEGUN = "states", "partitions", "begun"  # what that marker counts
@@ -54,20 +56,19 @@ def handover(flow: str, topic: str, partition: int, time_us: int, state: bytes) 
 
 
 def apart(records: Records) -> tuple[list[Records], Records | None]:
-    """The records with each state in a batch of its own; and the rest, from a state on whose last
-    piece has not been read yet."""
-    rows = list(_pieces(records))
+    """The records with each state, and each control record, in a batch of its own; and the rest,
+    from a state on whose last piece has not been read yet."""
+    states = [(row, piece.count) for row, piece in _pieces(records) if not piece.number]
+    controls = [(row, 1) for row in range(len(records)) if _control(records, row) is not None]
     batches, done = [], 0
-    for row, piece in rows:
-        if piece.number:
-            continue
+    for row, count in sorted(states + controls):
         if done < row:
             batches.append(records.slice(done, row))
             done = row
-        if row + piece.count > len(records):
+        if row + count > len(records):
             return batches, records.slice(row, len(records))
-        batches.append(records.slice(row, row + piece.count))
-        done = row + piece.count
+        batches.append(records.slice(row, row + count))
+        done = row + count
     if done < len(records):
         batches.append(records.slice(done, len(records)))
     return batches, None
@@ -87,6 +88,17 @@ def handed_over(records: Records, flow: str, log: Log) -> bytes | None:
     return state if vouched else None
 
 
+def control(topic: str, partition: int, content: bytes) -> Output:
+    """A control record. It says nothing of event time."""
+    headers = [(*heartbeat_headers(0), (CONTROL_HEADER, content))]
+    return Output(topic, np.zeros(1, np.int64), [None], [None], headers, partition)
+
+
+def controlled(records: Records) -> bytes | None:
+    """What the control record says that is a batch of `apart`; None of every other batch."""
+    return _control(records, 0) if len(records) == 1 else None
+
+
 def was_resharded(log: Log, topic: str, partitions: int) -> bool:
     """Whether a reshard has given the topic this number of partitions, and is done."""
     return any(
@@ -99,6 +111,12 @@ def unfinished(log: Log) -> list[str]:
     """The sources whose reshard was begun and not done."""
     markers = log.markers(RESHARD)
     return [slot.removeprefix(RESHARD) for slot, m in markers.items() if m.counts.get(BEGUN)]
+
+
+def _control(records: Records, row: int) -> bytes | None:
+    headers = records.headers[row] if records.headers else ()
+    is_one = len(headers) == 2 and headers[1][0] == CONTROL_HEADER and records.values[row] is None
+    return headers[1][1] if is_one else None
 
 
 def _pieces(records: Records) -> Iterator[tuple[int, Piece]]:

@@ -55,9 +55,6 @@ class Slot:
     on_failure: Callable[[BaseException], NoReturn] | None = None
     stats: SlotStats = field(init=False)
     fingerprint: dict[str, Any] = field(init=False, default_factory=dict)
-    # What outputs depend on beside the log; a flow names it, so that a replay after a crash is
-    # refused when it has changed (after a clean stop nothing is replayed, and it may change).
-    replay_with: dict[str, str] = field(init=False, default_factory=dict)
     writer: Writer | None = field(init=False, default=None)
     started_at: int = field(init=False, default=0)  # the offset its reader began with
     in_flight: bool = field(init=False, default=False)  # what was read has not reached the sink

@@ -63,8 +63,6 @@ class _Source(FixedPartitionedSource[tuple[str, Records], dict[str, Any]]):
                 "it is another log, or an older copy; restore the log, or start over on this one "
                 f"with `tidegate reset {slot.flow}`"
             )
-        if start < (published_to or 0):
-            _check_replay(slot, resume["replay_with"])
         return start
 
     def _rebuild_from(self, low: int) -> int:
@@ -160,11 +158,7 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
 
     def snapshot(self) -> dict[str, Any]:
         slot = self._slot
-        return {
-            "offset": self._next_offset,
-            "fingerprint": slot.fingerprint,
-            "replay_with": slot.replay_with,
-        }
+        return {"offset": self._next_offset, "fingerprint": slot.fingerprint}
 
     def close(self) -> None:
         self._reader.close()
@@ -186,15 +180,4 @@ def _check_fingerprint(slot: Slot, stored: dict[str, Any]) -> None:
                 f"slot {slot.name}: its state was written with {what} = {stored.get(what)}, this "
                 f"is {now}; go back to the former, or rebuild the state from the log with "
                 f"`tidegate reset {slot.flow}`"
-            )
-
-
-def _check_replay(slot: Slot, stored: dict[str, str]) -> None:
-    for what in sorted(stored.keys() | slot.replay_with.keys()):
-        then, now = stored.get(what, "none"), slot.replay_with.get(what, "none")
-        if then != now:
-            raise Refused(
-                f"slot {slot.name}: it did not stop cleanly, and what it must replay was made with "
-                f"{what} {then}, this is {now}; start once with the former, stop it "
-                "with SIGTERM, then change"
             )

@@ -61,11 +61,17 @@ def keep_state(
     up: KeyedStream[In],
     slot: Slot,
     restore: Callable[[bytes | None], State[In, Out]],
+    is_handed_over: bool = True,
 ) -> KeyedStream[Out]:
-    """Runs each batch through the slot's state, which is snapshotted as bytes."""
-    return op.stateful_batch(
-        step_id, up, lambda resume: _Logic(slot, resume, lambda saved: _Whole(restore, saved))
-    )
+    """Runs each batch through the slot's state, which is snapshotted as bytes.
+
+    A state that is handed over in the log replaces it, unless it is not that of the flow.
+    """
+
+    def build(resume: bytes | None) -> _Logic:
+        return _Logic(slot, resume, lambda saved: _Whole(restore, saved), is_handed_over)
+
+    return op.stateful_batch(step_id, up, build)
 
 
 def keep_large_state(
@@ -187,8 +193,9 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
         slot: Slot,
         resume: bytes | None,
         keep: Callable[[Saved | None], Keeper[Any] | _Whole],
+        is_handed_over: bool = True,
     ):
-        self._slot = slot
+        self._slot, self._is_handed_over = slot, is_handed_over
         try:
             self._kept = keep(None if resume is None else read_saved(resume))
         except Exception as error:
@@ -202,7 +209,7 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
 
     def _process(self, value: Any) -> Any:
         """Every batch has its `records`; those of a state that is handed over come alone."""
-        if value.records.headers is not None:
+        if self._is_handed_over and value.records.headers is not None:
             state = handed_over(value.records, self._slot.flow, self._slot.log)
             if state is not None:
                 self._kept.replace(state)

@@ -20,23 +20,29 @@ def explain(
 ) -> None:
     """Why a payment was decided as it was: rules, values, what each rule changes; and once more.
 
-    The decision is made again from the lake's payments, with the rules in force now: by the same
-    rule set it must come out the same, bit for bit. Exits with 1 if it does not.
+    The decision is made again from the lake's payments, with the rule set that made it, as it is in
+    rules/ or was applied: it must come out the same, bit for bit. Exits with 1 if it does not.
 
     Example: `tidegate explain 3f0c9d5e1a2b4c6d8e7f90a1b2c3d4e5`
     """
     import msgspec
 
-    from dataflows.detection.rules import load_rules
+    from dataflows.detection.rules import RuleSet, load_rules
     from dataflows.runtime.exits import Exit
     from services.explain.explain import explain as run
     from services.explain.terminal import told
     from services.history.features import open_history
+    from services.rules.apply import find_rule_set
+
+    def rule_set(version: str) -> RuleSet:
+        rules = load_rules(Path(settings.rules))
+        if rules.version == version:
+            return rules
+        return find_rule_set(context.shop_as_it_is().log, version) or rules
 
     settings = context.config()
-    rules = load_rules(Path(settings.rules))
     context.kernels()
-    answer = run(settings, open_history(settings), rules, name)
+    answer = run(settings, open_history(settings), rule_set, name)
     if json:
         print(msgspec.json.encode(answer).decode())
     else:

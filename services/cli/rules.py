@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dataflows.runtime.exits import Exit
 from services.cli import context
 
 if TYPE_CHECKING:
@@ -77,6 +78,81 @@ def backtest(
         return
     for line in told(answer):
         print(line)
+
+
+@app.command()
+def plan(
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """What separates rules/ from the rule set in force on the stream; changes nothing.
+
+    Exits with 0 if there is no difference, with 1 if there is one.
+
+    Examples: `tidegate rules plan`, `tidegate rules plan --json`
+    """
+    import msgspec
+
+    from services.rules.apply import plan as planned
+    from services.rules.terminal import plan_lines
+
+    found, _ = planned(context.shop())
+    if json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print("\n".join(plan_lines(found)))
+    if not found.changes_nothing:
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+@app.command(name="apply")
+def apply_(
+    note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Show the plan, then put the rules of rules/ in force, for all payments from now on.
+
+    Nothing restarts: a control record in the log says from which payment on they hold, so that
+    a replay decides alike. The first apply makes the log the only place that counts.
+
+    Examples: `tidegate rules apply`, `tidegate rules apply --note "card testing since Monday"`
+    """
+    import msgspec
+
+    from services.rules.apply import apply, plan
+    from services.rules.terminal import plan_lines
+
+    shop = context.shop()
+    found, texts = plan(shop)
+    applied = None if found.changes_nothing else apply(shop, texts, note)
+    if json:
+        answer = {"plan": found, "applied": applied.number if applied else None}
+        print(msgspec.json.encode(answer).decode())
+        return
+    print("\n".join(plan_lines(found)))
+    if applied:
+        print(f"Applied as number {applied.number}: rule set {applied.version} is in force.")
+
+
+@app.command()
+def history(
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Every rule set that was applied: when, by whom and why.
+
+    With --json each has the texts of its files.
+
+    Example: `tidegate rules history`
+    """
+    import msgspec
+
+    from dataflows.flows.rule_control import applied_rules
+    from services.rules.terminal import history_lines
+
+    applied = [each.applied for each in applied_rules(context.shop().log)]
+    if json:
+        print(msgspec.json.encode(applied).decode())
+        return
+    print("\n".join(history_lines(applied)))
 
 
 def _rules() -> RuleSet:

@@ -1,12 +1,12 @@
 """A decision taken apart: rules, values, what each rule changes, and the same decision again.
 
 What the stream said is in the lake; features come from the history, computed by the kernel of the
-stream. Rules are those in force now.
+stream. Rules are those of the decision's rule set, where they are to be had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -91,8 +91,11 @@ class Explanation(msgspec.Struct, frozen=True):
         return self.said.by == self.again.by
 
 
-def explain(config: Config, history: History, rules: RuleSet, name: str) -> Explanation:
-    """Explain an alert or a payment by its id. Raises NothingKnown, or LakeError."""
+def explain(
+    config: Config, history: History, rule_set: Callable[[str], RuleSet], name: str
+) -> Explanation:
+    """Explain an alert or a payment by its id. `rule_set` gives the rules of a version, or others
+    where that version is not to be had. Raises NothingKnown, or LakeError."""
     alerts = _rows(config, "alerts", "alert_id = $1 OR transaction_id = $1", name)
     transaction = alerts[0]["transaction_id"] if alerts else name
     scores = _rows(config, "scores", "transaction_id = $1", transaction)
@@ -103,6 +106,7 @@ def explain(config: Config, history: History, rules: RuleSet, name: str) -> Expl
             "new gets there within some seconds; `tidegate peek alerts` shows the latest"
         )
     said = scores[-1]
+    rules = rule_set(said["rule_set"])
     columns = from_rows(CATALOGUE, [payment])
     scorer = Scorer(rules, DecisionPolicy())
     scored = scorer.score(columns)

@@ -48,4 +48,4 @@ def _repeated(of: Explanation) -> str:
         return f"again: the same score, decision and reasons, bit for bit ({now})"
     if of.has_same_judges:
         return f"again: by the same {now} it differs: {differences}"
-    return f"decided by {of.said.by}; in force is {now}: {differences or 'it decides the same'}"
+    return f"decided by {of.said.by}; by {now}: {differences or 'it decides the same'}"

@@ -119,7 +119,9 @@ def test_no_json_option_is_left_untried() -> None:
     archive = {("archive", c) for c in ("export", "list", "verify", "restore", "drill")}
     # test_moving_a_slot has state to show
     # test_training_command, test_rules_on_the_past and test_explain_a_decision have what they need
-    of_detection = {("models", "show"), ("rules", "backtest"), ("explain",)}
+    # test_rules_in_force has rules to apply
+    of_rules = {("rules", command) for command in ("backtest", "plan", "apply", "history")}
+    of_detection = {("models", "show"), *of_rules, ("explain",)}
     elsewhere = {("simulate",), ("health",), *archive, *of_state, *of_warehouse, *of_detection}
     assert {*JSON_CALLS, *elsewhere} == WITH_JSON
 

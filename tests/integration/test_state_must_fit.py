@@ -251,28 +251,22 @@ def score_twice(bench: Bench, before: Path) -> tuple[Slot, list[Record]]:
     return slot, bench.records("scores")
 
 
-def test_changed_rules_are_refused_only_where_a_replay_is_needed(
+def test_changed_rules_hold_from_what_is_not_published_yet_on(
     open_bench: Make, rules: Path, tmp_path: Path
 ) -> None:
     bench = open_bench(rules=str(rules))
     slot, scored = score_twice(bench, tmp_path / "before")
-
-    (rules / "night_owl.yaml").unlink()
-    after_clean_stop = open_bench(rules=str(rules))
-    after_clean_stop.run("score")
-
     # What kill -9 leaves: outputs that the last snapshot does not cover.
     shutil.rmtree(slot.directory)
     shutil.copytree(tmp_path / "before", slot.directory)
-    message = refusal(open_bench(rules=str(rules)), "score")
-    assert "did not stop cleanly" in message
-    assert bench.shop.rules.version in message
-
-    shutil.rmtree(rules)
-    shutil.copytree(load_config().rules, rules)
-    former = open_bench(rules=str(rules))
-    former.run("score")
-    assert former.records("scores") == scored
+    (rules / "night_owl.yaml").unlink()
+    changed = open_bench(rules=str(rules))
+    changed.publish("scoring.requests", requests(10, 1))
+    changed.run("score")
+    *before, last = changed.records("scores")
+    assert before == scored
+    assert json.loads(last.value or b"")["rule_set"] == changed.shop.rules.version
+    assert changed.shop.rules.version != bench.shop.rules.version
 
 
 def promote(models: Path, weight: float) -> str:
@@ -297,7 +291,7 @@ def promote(models: Path, weight: float) -> str:
     return card.version
 
 
-def test_another_champion_is_refused_only_where_a_replay_is_needed(
+def test_another_champion_scores_what_is_not_published_yet(
     open_bench: Make, tmp_path: Path
 ) -> None:
     models = tmp_path / "models"
@@ -316,10 +310,13 @@ def test_another_champion_is_refused_only_where_a_replay_is_needed(
 
     shutil.rmtree(slot.directory)
     shutil.copytree(tmp_path / "before", slot.directory)
-    message = refusal(open_bench(models=str(models)), "score")
-    assert f"was made with model {first}, this is {second}" in message
-    without = refusal(open_bench(models=str(tmp_path / "none")), "score")
-    assert f"was made with model {first}, this is none" in without
+    without = open_bench(models=str(tmp_path / "none"))
+    before = without.records("scores")
+    without.publish("scoring.requests", requests(11, 1))
+    without.run("score")
+    *same, last = without.records("scores")
+    assert same == before
+    assert "model" not in json.loads(last.value or b"")
 
 
 # --- the clock -----------------------------------------------------------------------------------

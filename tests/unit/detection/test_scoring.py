@@ -14,8 +14,8 @@ from dataflows.detection.decision import (
     Severity,
     alert_id,
 )
-from dataflows.detection.rules import RuleSet, parse_rule
-from dataflows.detection.scoring import Scorer
+from dataflows.detection.rules import RuleError, RuleSet, parse_rule
+from dataflows.detection.scoring import Payers, Scorer
 from dataflows.detection.sentences import in_words, parse_sentence
 from dataflows.features.catalogue import CATALOGUE
 from dataflows.features.columns import Columns, ColumnSpec, Kind, Scalar, Unit, from_rows
@@ -183,3 +183,57 @@ def test_texts_and_booleans_in_words() -> None:
     given_columns = columns({"currency": "EUR", "customer_new_device": True}, {})
     assert sentence.render(given_columns, 0) == "{EUR}, new: yes"
     assert sentence.render(given_columns, 1) == "{unknown}, new: unknown"
+
+
+# --- rolled out in part, snoozed -----------------------------------------------------------------
+
+NOON_US = 1_780_000_000_000_000
+MANY = 2_000
+
+
+def partly(**more: str) -> Scorer:
+    live = rule("partly", "total_amount >= 100", 0.6, **more)
+    return Scorer(rules(live, RULES_TEXT_SHADOW), DecisionPolicy())
+
+
+RULES_TEXT_SHADOW = rule("a_trial", "total_amount >= 150", 0.9, state="shadow")
+
+
+@given(st.integers(1, 100))
+def test_a_rollout_counts_for_its_share_and_keeps_whom_it_has(percent: int) -> None:
+    users = [f"u{n}" for n in range(MANY)]
+    payers = Payers(users, np.full(MANY, NOON_US))
+    paid = from_rows(CATALOGUE, [{"total_amount": 100.0}] * MANY)
+    counted = partly(rollout=str(percent)).score(paid, payers).fired[0]
+    assert abs(counted.mean() - percent / 100) < 0.05
+    more = partly(rollout=str(min(100, percent + 10))).score(paid, payers).fired[0]
+    assert (more | ~counted).all()
+
+
+def test_where_it_does_not_count_it_is_in_shadow() -> None:
+    scorer = partly(snoozed_until="1970-01-01T00:00:10Z")
+    paid = columns({"total_amount": 100.0}, {"total_amount": 200.0}, {"total_amount": 200.0})
+    payers = Payers(["u"] * 3, np.array([9_999_999, 9_999_999, 10_000_000]))
+    scores = scorer.score(paid, payers)
+    assert scores.score.tolist() == [0.0, 0.0, 0.6]
+    assert scorer.rule_ids(scores) == [(), (), ["partly"]]
+    assert scorer.shadow_rule_ids(scores) == [["partly"], ["a_trial", "partly"], ["a_trial"]]
+    everybody = scorer.score(paid)
+    assert everybody.score.tolist() == [0.6] * 3
+    assert scorer.shadow_rule_ids(everybody) == [(), ["a_trial"], ["a_trial"]]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"rollout": "0"}, "rollout: "),
+        ({"rollout": "101"}, "rollout: "),
+        ({"snoozed_until": "tomorrow"}, "snoozed_until: "),
+        ({"snoozed_until": "2026-12-01"}, "snoozed_until: "),
+        ({"state": "alive"}, "state: 'alive' is none of draft, shadow, live, retired"),
+    ],
+)
+def test_what_a_rule_cannot_be_is_named(more: dict[str, str], says: str) -> None:
+    with pytest.raises(RuleError, match=r"r\.yaml:\d+: ") as caught:
+        rules(rule("r", "total_amount >= 1", 0.5, **more))
+    assert says in str(caught.value)

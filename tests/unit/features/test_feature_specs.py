@@ -60,7 +60,10 @@ def test_the_version_is_that_of_what_is_computed() -> None:
         ),
         ("{name: n, value: amount, of: lat}", "features[0].of: a value feature has no of: remove"),
         ("{name: at, value: amount}", "features[0].name: at is the time, id or label itself"),
-        ("{name: n, calendar: easter}", "my.yaml:8: features[0].calendar: invalid enum value"),
+        (
+            "{name: n, calendar: easter}",
+            "my.yaml:8: features[0].calendar: 'easter' is none of weekend, night",
+        ),
         ("{name: n, aggregate: count, window: 1d}", "features[0]: say whose events it is of"),
         (
             "{name: n, entity: who, aggregate: count, windw: 1d}",

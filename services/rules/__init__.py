@@ -1,0 +1,1 @@
+"""`tidegate rules plan|apply|history`: which rules are in force on the stream."""

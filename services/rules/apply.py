@@ -1,0 +1,76 @@
+"""Puts a rule set in force: a control record in every partition, at one instant of the log."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dataflows.connectors.log import Log, Marker
+from dataflows.detection.rules import RuleSet, parse_rules, rule_texts
+from dataflows.flows.payments import REQUESTS
+from dataflows.flows.rule_control import (
+    SLOT,
+    AppliedRules,
+    applied_rules,
+    rule_outputs,
+)
+from dataflows.flows.shop import Shop
+from services.rules.plan import Plan, plan_rules
+
+
+def in_force(log: Log) -> AppliedRules | None:
+    """The set that was applied last. Raises LogError."""
+    applied = applied_rules(log)
+    return applied[-1].applied if applied else None
+
+
+def plan(shop: Shop) -> tuple[Plan, dict[str, str]]:
+    """What would change, and the texts of the folder's rules.
+
+    Raises:
+        RuleError: a rule of the folder, or one in force, cannot be used.
+        LogError: the log cannot be read.
+    """
+    folder = Path(shop.config.rules)
+    texts, last = rule_texts(folder), in_force(shop.log)
+    return plan_rules(last.rule_set() if last else None, parse_rules(texts, str(folder))), texts
+
+
+def apply(shop: Shop, texts: dict[str, str], note: str) -> AppliedRules:
+    """Applies a set of valid rules, in one transaction over all partitions.
+
+    Whoever applies at the same time is fenced: of two, one succeeds.
+
+    Raises:
+        Fenced: somebody else applied rules at the same time.
+        LogError: the log does not take it.
+    """
+    log = shop.log
+    log.prepare([SLOT], list(shop.topology.topics))
+    writer = log.writer(SLOT)
+    try:
+        last = in_force(log)
+        applied = AppliedRules(
+            number=last.number + 1 if last else 1,
+            version=parse_rules(texts, shop.config.rules).version,
+            applied_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            by=f"{getpass.getuser()}@{socket.gethostname()}",
+            note=note,
+            files=texts,
+        )
+        outputs = rule_outputs(applied, shop.topology.topics[REQUESTS])
+        seq = writer.marker.seq + 1 if writer.marker else 1
+        writer.commit(outputs, Marker(seq=seq, next_offset=applied.number))
+    finally:
+        writer.close()
+    return applied
+
+
+def find_rule_set(log: Log, version: str) -> RuleSet | None:
+    """A set that was applied at some time. Raises LogError."""
+    for each in reversed(applied_rules(log)):
+        if each.applied.version == version:
+            return each.applied.rule_set()
+    return None

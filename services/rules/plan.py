@@ -1,0 +1,94 @@
+"""What separates two rule sets, rule by rule. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from dataflows.detection.rules import Rule, RuleSet, RuleState
+
+_OUT_OF_FORCE = (RuleState.DRAFT, RuleState.RETIRED)
+_SHOWN = ("state", "rollout", "snoozed_until", "when", "weight", "severity", "reason", "owner")
+
+
+class Kind(StrEnum):
+    """What becomes of a rule."""
+
+    ADD = "add"
+    CHANGE = "change"
+    REMOVE = "remove"
+
+
+class FieldChange(msgspec.Struct, frozen=True):
+    """A field of a rule, in words; None where it is not set."""
+
+    field: str
+    now: str | None
+    then: str | None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A rule that differs. `warnings` are for whoever applies it to think about."""
+
+    rule: str
+    do: Kind
+    fields: list[FieldChange]
+    warnings: list[str]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """From the set in force, None if none was applied, to the folder's."""
+
+    in_force: str | None
+    folder: str
+    steps: list[Step]
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.in_force is not None and not self.steps
+
+
+def plan_rules(in_force: RuleSet | None, folder: RuleSet) -> Plan:
+    """The steps by rule id."""
+    now, then = _by_id(in_force), _by_id(folder)
+    steps = [
+        step
+        for name in sorted(now.keys() | then.keys())
+        if (step := _step(name, now.get(name), then.get(name)))
+    ]
+    return Plan(in_force.version if in_force else None, folder.version, steps)
+
+
+def _by_id(rules: RuleSet | None) -> Mapping[str, Rule]:
+    return {compiled.rule.id: compiled.rule for compiled in rules.rules} if rules else {}
+
+
+def _step(name: str, now: Rule | None, then: Rule | None) -> Step | None:
+    fields = [
+        FieldChange(field, before, after)
+        for field in _SHOWN
+        if (before := _said(now, field)) != (after := _said(then, field))
+    ]
+    if then is None:
+        return Step(name, Kind.REMOVE, [], _warnings(now, then))
+    if now is None:
+        return Step(name, Kind.ADD, fields, _warnings(now, then))
+    return Step(name, Kind.CHANGE, fields, _warnings(now, then)) if fields else None
+
+
+def _said(rule: Rule | None, field: str) -> str | None:
+    value = getattr(rule, field) if rule else None
+    return None if value is None else str(value)
+
+
+def _warnings(now: Rule | None, then: Rule | None) -> list[str]:
+    was_live = now is not None and now.state is RuleState.LIVE
+    if then is None:
+        return ["it was live: `state: retired` would keep it to be read"] if was_live else []
+    if then.state is not RuleState.LIVE or was_live:
+        return []
+    if now is None or now.state in _OUT_OF_FORCE:
+        return [f"goes live without having been in shadow: `tidegate rules backtest {then.id}`"]
+    return []
