@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,6 +25,7 @@ from services.status.slots import SlotStatus, slot_statuses
 PATIENCE_S = 120.0
 COMMAND = (sys.executable, "-P", "-m", "services.cli")
 
+SMALL_DEMO = ("--days", "3", "--events", "12000")
 EVENTS = ("simulate", "--events", "3000", "--days", "3", "--customers", "30")
 LOUD = {"PYTHONFAULTHANDLER": "1"}  # a crash in compiled code leaves a stack in the worker's log
 
@@ -42,6 +45,14 @@ heartbeat_after = "1d"
 """
 
 
+class Demonstrated(NamedTuple):
+    """A small demo on the embedded log that has ended: where it was, and what it said. Not to be
+    changed."""
+
+    directory: Path
+    said: str
+
+
 def demo(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A demo in a directory, to its end."""
     return subprocess.run(
@@ -51,6 +62,17 @@ def demo(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": "1s"},
         timeout=280,
     )
+
+
+@contextmanager
+def made_once(base: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A directory that all processes of a test run share, and whether it has still to be filled."""
+    root = base.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield root / name, not (root / name).exists()
 
 
 class Place:

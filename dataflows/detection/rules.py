@@ -1,8 +1,8 @@
 """Rules: one YAML file a rule, a SQL predicate with a weight and a reason for people.
 
 draft -> shadow -> live -> retired: a draft is only checked; a shadow rule runs without effect on
-scores; a live one counts, for a share of the customers or from a date on if it says so; a retired
-one stays to be read.
+scores; a live one counts, for a share of the customers or from an instant on if it says so; a
+retired one stays to be read. Lists of customers and devices belong to the same set.
 
 A file that cannot be used is refused with its name, line, field and what to do; so is a rule whose
 own examples do not come out as they say.
@@ -10,7 +10,6 @@ own examples do not come out as they say.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
@@ -24,6 +23,7 @@ import yaml
 
 from dataflows.decodable import make_decodable
 from dataflows.detection.decision import Severity
+from dataflows.detection.lists import EntityList, Instant, NonEmpty, microseconds, parse_list
 from dataflows.detection.predicates import (
     Predicate,
     PredicateError,
@@ -52,10 +52,9 @@ class RuleState(StrEnum):
 
 EVERYBODY: Final = 100
 _CHOICES: Final = {"state": RuleState, "severity": Severity}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LISTS: Final = "lists"  # the folder within that of the rules
 
 Row = dict[str, Scalar | None]
-NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +81,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     state: RuleState
     severity: Severity | None = None
     rollout: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
-    snoozed_until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    snoozed_until: Instant | None = None
     examples: Examples = Examples()
 
     @property
@@ -92,16 +91,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def counts_for(self, user_id: str, time_us: int) -> bool:
         """Whether a live rule counts for a customer's payment at an instant of event time."""
-        if self.snoozed_until is not None and time_us < _microseconds(self.snoozed_until):
+        if self.snoozed_until is not None and time_us < microseconds(self.snoozed_until):
             return False
         return crc32(f"{self.id} {user_id}".encode()) % EVERYBODY < self.rollout
 
 
 make_decodable(Rule)  # the slots of a worker may all read rules at once
-
-
-def _microseconds(instant: datetime) -> int:
-    return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -120,18 +115,21 @@ class CompiledRule:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """The rules in force, by id. Two sets with the same version decide and explain alike."""
+    """The rules and lists in force, by id. Two sets of a version decide and explain alike."""
 
     rules: tuple[CompiledRule, ...]
+    lists: tuple[EntityList, ...] = ()
     version: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rules", tuple(sorted(self.rules, key=lambda r: r.rule.id)))
-        content = [
+        object.__setattr__(self, "lists", tuple(sorted(self.lists, key=lambda each: each.id)))
+        content: list[tuple[Any, ...]] = [
             (r.id, r.when, r.weight, r.reason, r.severity, r.state)
             + ((r.rollout, r.snoozed_until) if r.is_partial else ())
             for r in (compiled.rule for compiled in (*self.live, *self.shadow))
         ]
+        content += [(each.id, each.effect, each.of, each.entries) for each in self.lists]
         digest = blake2b(msgspec.json.encode(content), digest_size=6)
         object.__setattr__(self, "version", digest.hexdigest())
 
@@ -155,26 +153,46 @@ def load_rules(folder: Path, specs: Mapping[str, ColumnSpec] = CATALOGUE) -> Rul
 def parse_rules(
     texts: Mapping[str, str], where: str, specs: Mapping[str, ColumnSpec] = CATALOGUE
 ) -> RuleSet:
-    """Rules from their YAML texts by id; `where` stands before a file's name in errors.
-
-    Raises RuleError.
-    """
-    compiled = []
+    """Rules and lists from their YAML texts by `id` and `lists/id`; `where` stands before a file's
+    name in errors. Raises RuleError."""
+    compiled: list[CompiledRule] = []
+    lists: list[EntityList] = []
     for name, text in texts.items():
-        compiled.append(parse_rule(text, f"{where}/{name}.yaml", specs))
-        if (found := compiled[-1].rule.id) != name:
-            raise RuleError(f"{where}/{name}.yaml: id: {found} belongs in {found}.yaml")
-    return RuleSet(tuple(compiled))
+        source = f"{where}/{name}.yaml"
+        folder, _, expected = name.rpartition("/")
+        if folder:
+            lists.append(parse_list(text, source, RuleError))
+            found = lists[-1].id
+        else:
+            compiled.append(parse_rule(text, source, specs))
+            found = compiled[-1].rule.id
+        if found != expected:
+            raise RuleError(f"{source}: id: {found} belongs in {found}.yaml")
+    ids = {each.rule.id for each in compiled}
+    for each in lists:
+        if each.id in ids:
+            raise RuleError(f"{where}/{LISTS}/{each.id}.yaml: id: a rule is called so, too: rename")
+    return RuleSet(tuple(compiled), tuple(lists))
 
 
 def rule_texts(folder: Path) -> dict[str, str]:
-    """The texts of a folder's rules, by the name that each file has. Raises RuleError."""
+    """The texts of a folder's rules and lists, by `id` and `lists/id` as files are named.
+
+    Raises RuleError.
+    """
+    texts = _texts(folder)
+    if not texts:
+        raise RuleError(f"{folder}: no rules here; add a file <id>.yaml")
+    if (folder / LISTS).exists():
+        texts |= {f"{LISTS}/{name}": text for name, text in _texts(folder / LISTS).items()}
+    return texts
+
+
+def _texts(folder: Path) -> dict[str, str]:
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
     except OSError as error:
         raise RuleError(f"{folder}: no rules can be read here ({error.strerror})") from error
-    if not paths:
-        raise RuleError(f"{folder}: no rules here; add a file <id>.yaml")
     for path in paths:
         if path.suffix == ".yml":
             raise RuleError(f"{path}: name it {path.stem}.yaml")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dataflows.detection.alerts import Reason
 from dataflows.detection.decision import DECISIONS, SEVERITIES, Decision, DecisionPolicy
+from dataflows.detection.lists import Effect, EntityList, Of
 from dataflows.detection.rules import CompiledRule, RuleSet
 from dataflows.features.columns import Columns
 
@@ -16,10 +17,15 @@ _DIGITS = 6  # so that weights of 0.5 and 0.4 make 0.7 exactly, and reach a thre
 
 
 class Payers(NamedTuple):
-    """Whose n payments they are, and their instants of event time in microseconds."""
+    """Whose n payments they are, from which devices, and their instants of event time in
+    microseconds."""
 
     users: Sequence[str]
+    devices: Sequence[str | None]
     times_us: NDArray[np.int64]
+
+    def each(self, of: Of) -> Sequence[str | None]:
+        return self.users if of is Of.USER else self.devices
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Scores:
     severity: NDArray[np.int8]  # [n] index into SEVERITIES
     fired: NDArray[np.bool_]  # [R, n]
     shadow_fired: NDArray[np.bool_]  # [S, n]
+    listed: NDArray[np.bool_]  # [L, n], of L lists by id
 
     @property
     def alerts(self) -> NDArray[np.int64]:
@@ -53,7 +60,8 @@ class Scorer:
     def score(self, columns: Columns, of: Payers | None = None) -> Scores:
         """Score the n > 0 payments of the columns, in which every column a rule names must be.
 
-        Without payers each live rule counts for all of them, rolled out or snoozed or not.
+        Without payers each live rule counts for all of them, rolled out or snoozed or not, and
+        nobody is on a list.
         """
         missing = self._needs - columns.keys()
         if missing:
@@ -66,33 +74,56 @@ class Scorer:
         innocent = np.ones(n)
         for compiled, rows in zip(self.rules.live, fired, strict=True):
             np.multiply(innocent, 1 - compiled.rule.weight, out=innocent, where=rows)
+        listed = _find(self.rules.lists, of, n)
+        denied = self._on_a_list(Effect.DENY, listed)
         score = np.round(1 - innocent, _DIGITS)
+        score[denied] = 1.0
         severity = self.policy.grade(score)
         for compiled, rows in zip(self.rules.live, fired, strict=True):
             if compiled.rule.severity is not None:
                 least = SEVERITIES.index(compiled.rule.severity)
                 np.maximum(severity, least, out=severity, where=rows)
+        decision = self.policy.decide(score)
+        decision[denied] = DECISIONS.index(Decision.BLOCK)
+        decision[self._on_a_list(Effect.ALLOW, listed) & ~denied] = DECISIONS.index(Decision.ALLOW)
         return Scores(
             score=score,
-            decision=self.policy.decide(score),
+            decision=decision,
             severity=severity,
             fired=fired,
             shadow_fired=trial,
+            listed=listed,
         )
 
-    def reasons(self, scores: Scores, columns: Columns, row: int) -> list[Reason]:
-        """Why a payment has its score: the live rules that fired, the weightiest first."""
+    def _on_a_list(self, effect: Effect, listed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        lists = [n for n, each in enumerate(self.rules.lists) if each.effect is effect]
+        return np.logical_or.reduce(listed[lists], axis=0)
+
+    def reasons(
+        self, scores: Scores, columns: Columns, row: int, of: Payers | None = None
+    ) -> list[Reason]:
+        """Why a payment has its score: lists that deny it, then the live rules that fired, the
+        weightiest first."""
+        lists = [self.rules.lists[n] for n in np.flatnonzero(scores.listed[:, row]).tolist()]
+        denied = [
+            Reason(each.id, 1.0, each.reason(of.each(each.of)[row]))
+            for each in lists
+            if of is not None and each.effect is Effect.DENY
+        ]
         firing = [self.rules.live[r] for r in np.flatnonzero(scores.fired[:, row]).tolist()]
         firing.sort(key=lambda compiled: -compiled.rule.weight)
-        return [Reason(c.rule.id, c.rule.weight, c.sentence.render(columns, row)) for c in firing]
+        rules = [Reason(c.rule.id, c.rule.weight, c.sentence.render(columns, row)) for c in firing]
+        return denied + rules
 
     def rule_ids(self, scores: Scores) -> list[Sequence[str]]:
-        """Of each payment, the live rules that fired, by id, ascending."""
-        return _ids_by_payment(self.rules.live, scores.fired)
+        """Of each payment, the live rules that fired and the lists that it is on, by id,
+        ascending."""
+        names = [*_names(self.rules.live), *(each.id for each in self.rules.lists)]
+        return _ids_by_payment(names, np.concatenate([scores.fired, scores.listed]))
 
     def shadow_rule_ids(self, scores: Scores) -> list[Sequence[str]]:
         """Of each payment, the rules that fired without effect, by id, ascending."""
-        return _ids_by_payment(self._trial, scores.shadow_fired)
+        return _ids_by_payment(_names(self._trial), scores.shadow_fired)
 
 
 def _hold_back(
@@ -116,11 +147,22 @@ def _fire(rules: tuple[CompiledRule, ...], columns: Columns, n: int) -> NDArray[
     return fired
 
 
-def _ids_by_payment(
-    rules: tuple[CompiledRule, ...], fired: NDArray[np.bool_]
-) -> list[Sequence[str]]:
+def _find(lists: Sequence[EntityList], of: Payers | None, n: int) -> NDArray[np.bool_]:
+    listed = np.zeros((len(lists), n), np.bool_)
+    if of is not None and lists:
+        times = of.times_us.tolist()
+        for rows, each in zip(listed, lists, strict=True):
+            rows[:] = list(map(each.holds, of.each(each.of), times))
+    return listed
+
+
+def _names(rules: Sequence[CompiledRule]) -> list[str]:
+    return [compiled.rule.id for compiled in rules]
+
+
+def _ids_by_payment(names: Sequence[str], fired: NDArray[np.bool_]) -> list[Sequence[str]]:
     ids: list[Sequence[str]] = [()] * fired.shape[1]
     suspicious = np.flatnonzero(fired.any(axis=0))  # few, as a rule
     for row, which in zip(suspicious.tolist(), fired[:, suspicious].T.tolist(), strict=True):
-        ids[row] = sorted(c.rule.id for c, fires in zip(rules, which, strict=True) if fires)
+        ids[row] = sorted(name for name, fires in zip(names, which, strict=True) if fires)
     return ids

@@ -175,9 +175,12 @@ class Judge:
             columns = featured.columns
             thought = partial(model_column, self._champion, columns, count)
             columns.add(MODEL_SCORE.name, thought)
-            payers = Payers(requests.each("user_id"), requests.times_us)
+            payers = Payers(requests.each("user_id"), requests.each("device_id"), requests.times_us)
             scores = self._scorer.score(columns, payers)
-            outputs += [self._scores(featured, scores), self._alerts(featured, scores)]
+            outputs += [
+                self._scores(featured, scores, payers),
+                self._alerts(featured, scores, payers),
+            ]
         return Processed(
             offsets=records.offsets,
             arrival_us=records.arrival_us,
@@ -186,14 +189,13 @@ class Judge:
             watermark_us=requests.watermark_us,
         )
 
-    def _scores(self, featured: Featured, scores: Scores) -> Output:
+    def _scores(self, featured: Featured, scores: Scores, payers: Payers) -> Output:
         requests = featured.requests
-        users = requests.each("user_id")
         scored = map(
             Scored,
             requests.each("transaction_id"),
-            users,
-            requests.each("device_id"),
+            payers.users,
+            payers.devices,
             featured.times,
             featured.amounts,
             requests.each("currency"),
@@ -207,7 +209,7 @@ class Judge:
         return Output(
             topic="scores",
             causes=requests.decoded.records.offsets[requests.rows],
-            keys=list(map(str.encode, users)),
+            keys=list(map(str.encode, payers.users)),
             values=list(map(_encode, scored)),
             partition=requests.decoded.records.partition,
         )
@@ -218,10 +220,10 @@ class Judge:
             return repeat(None), repeat(None)
         return featured.columns[MODEL_SCORE.name].for_json(), repeat(self._champion.version)
 
-    def _alerts(self, featured: Featured, scores: Scores) -> Output:
+    def _alerts(self, featured: Featured, scores: Scores, payers: Payers) -> Output:
         records, rows = featured.requests.decoded.records, featured.requests.rows
         raised = scores.alerts.tolist()
-        alerts = [self._alert(featured, scores, i) for i in raised]
+        alerts = [self._alert(featured, scores, payers, i) for i in raised]
         return Output(
             topic="alerts",
             causes=records.offsets[rows[raised]],
@@ -230,7 +232,7 @@ class Judge:
             partition=records.partition,
         )
 
-    def _alert(self, featured: Featured, scores: Scores, i: int) -> PublishedAlert:
+    def _alert(self, featured: Featured, scores: Scores, payers: Payers, i: int) -> PublishedAlert:
         request = featured.requests.payments[i]
         return PublishedAlert(
             alert_id=alert_id(request.transaction_id),
@@ -244,6 +246,6 @@ class Judge:
             score=scores.score.item(i),
             decision=DECISIONS[scores.decision.item(i)],
             severity=SEVERITIES[scores.severity.item(i)],
-            reasons=self._scorer.reasons(scores, featured.columns, i),
+            reasons=self._scorer.reasons(scores, featured.columns, i, payers),
             rule_set=self._scorer.rules.version,
         )

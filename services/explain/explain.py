@@ -18,7 +18,7 @@ from dataflows.contracts.timestamps import format_timestamps
 from dataflows.detection.alerts import Reason
 from dataflows.detection.decision import DECISIONS, SEVERITIES, Decision, DecisionPolicy, Severity
 from dataflows.detection.rules import RuleSet
-from dataflows.detection.scoring import Scorer
+from dataflows.detection.scoring import Payers, Scorer
 from dataflows.detection.sentences import in_words
 from dataflows.features.catalogue import CATALOGUE, DAY_US
 from dataflows.features.columns import Columns, from_rows
@@ -109,8 +109,9 @@ def explain(
     rules = rule_set(said["rule_set"])
     columns = from_rows(CATALOGUE, [payment])
     scorer = Scorer(rules, DecisionPolicy())
-    scored = scorer.score(columns)
-    reasons = scorer.reasons(scored, columns, 0)
+    payer = Payers([payment["user_id"]], [payment["device_id"]], np.array([payment["event_us"]]))
+    scored = scorer.score(columns, payer)
+    reasons = scorer.reasons(scored, columns, 0, payer)
     again = Decided(
         score=scored.score.item(0),
         decision=DECISIONS[scored.decision.item(0)],
@@ -143,7 +144,7 @@ def explain(
         said=was,
         again=again,
         severity=SEVERITIES[scored.severity.item(0)],
-        reasons=[_weighed(reason, rules, columns) for reason in reasons],
+        reasons=[_weighed(reason, rules, columns, payer) for reason in reasons],
         values=_values(rules, again.rules, columns, payment),
         differences=_differences(was, again, alerts[0]["reasons"] if alerts else None, reasons),
         alerts_near=sum(alert["transaction_id"] != transaction for alert in near),
@@ -187,9 +188,12 @@ def _verdict(history: History, transaction: str) -> bool | None:
     return None if found is None else bool(found[0])
 
 
-def _weighed(reason: Reason, rules: RuleSet, columns: Columns) -> Weighed:
-    others = RuleSet(tuple(c for c in rules.rules if c.rule.id != reason.rule))
-    scored = Scorer(others, DecisionPolicy()).score(columns)
+def _weighed(reason: Reason, rules: RuleSet, columns: Columns, payer: Payers) -> Weighed:
+    others = RuleSet(
+        tuple(c for c in rules.rules if c.rule.id != reason.rule),
+        tuple(each for each in rules.lists if each.id != reason.rule),
+    )
+    scored = Scorer(others, DecisionPolicy()).score(columns, payer)
     return Weighed(reason, scored.score.item(0), DECISIONS[scored.decision.item(0)])
 
 

@@ -7,10 +7,13 @@ from enum import StrEnum
 
 import msgspec
 
-from dataflows.detection.rules import Rule, RuleSet, RuleState
+from dataflows.detection.lists import EntityList
+from dataflows.detection.rules import LISTS, Rule, RuleSet, RuleState
 
 _OUT_OF_FORCE = (RuleState.DRAFT, RuleState.RETIRED)
 _SHOWN = ("state", "rollout", "snoozed_until", "when", "weight", "severity", "reason", "owner")
+_SHOWN_OF_LISTS = ("effect", "of", "owner")
+Judge = Rule | EntityList
 
 
 class Kind(StrEnum):
@@ -22,7 +25,7 @@ class Kind(StrEnum):
 
 
 class FieldChange(msgspec.Struct, frozen=True):
-    """A field of a rule, in words; None where it is not set."""
+    """A field of a rule or an entry of a list, in words; None where it is not set."""
 
     field: str
     now: str | None
@@ -30,7 +33,7 @@ class FieldChange(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A rule that differs. `warnings` are for whoever applies it to think about."""
+    """A rule or list that differs. `warnings` are for whoever applies it to think about."""
 
     rule: str
     do: Kind
@@ -61,15 +64,20 @@ def plan_rules(in_force: RuleSet | None, folder: RuleSet) -> Plan:
     return Plan(in_force.version if in_force else None, folder.version, steps)
 
 
-def _by_id(rules: RuleSet | None) -> Mapping[str, Rule]:
-    return {compiled.rule.id: compiled.rule for compiled in rules.rules} if rules else {}
+def _by_id(rules: RuleSet | None) -> Mapping[str, Judge]:
+    if rules is None:
+        return {}
+    of_rules = {compiled.rule.id: compiled.rule for compiled in rules.rules}
+    return of_rules | {f"{LISTS}/{each.id}": each for each in rules.lists}
 
 
-def _step(name: str, now: Rule | None, then: Rule | None) -> Step | None:
+def _step(name: str, now: Judge | None, then: Judge | None) -> Step | None:
+    before, after = _fields(now), _fields(then)
+    names = list(dict.fromkeys([*before, *after]))
     fields = [
-        FieldChange(field, before, after)
-        for field in _SHOWN
-        if (before := _said(now, field)) != (after := _said(then, field))
+        FieldChange(field, before.get(field), after.get(field))
+        for field in names
+        if before.get(field) != after.get(field)
     ]
     if then is None:
         return Step(name, Kind.REMOVE, [], _warnings(now, then))
@@ -78,12 +86,20 @@ def _step(name: str, now: Rule | None, then: Rule | None) -> Step | None:
     return Step(name, Kind.CHANGE, fields, _warnings(now, then)) if fields else None
 
 
-def _said(rule: Rule | None, field: str) -> str | None:
-    value = getattr(rule, field) if rule else None
-    return None if value is None else str(value)
+def _fields(of: Judge | None) -> dict[str, str]:
+    """What decides or matters to people, by the name it is shown with."""
+    if of is None:
+        return {}
+    names = _SHOWN if isinstance(of, Rule) else _SHOWN_OF_LISTS
+    values = {name: getattr(of, name) for name in names}
+    if isinstance(of, EntityList):
+        values |= {each.value: f"until {each.until or 'ever'}" for each in of.entries}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def _warnings(now: Rule | None, then: Rule | None) -> list[str]:
+def _warnings(now: Judge | None, then: Judge | None) -> list[str]:
+    if isinstance(now, EntityList) or isinstance(then, EntityList):
+        return []
     was_live = now is not None and now.state is RuleState.LIVE
     if then is None:
         return ["it was live: `state: retired` would keep it to be read"] if was_live else []

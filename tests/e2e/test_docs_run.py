@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from places import LOUD, Running, wait_until
+from places import LOUD, SMALL_DEMO, Demonstrated, Running, wait_until
 
 from dataflows.flows.opening import open_shop
 from dataflows.runtime.config import HOUSE, load_config
@@ -29,7 +29,6 @@ UP = re.compile(r"^tidegate -d (\S+) up(?: --for \d+)?$", re.MULTILINE)
 
 DIFFERS = re.compile(r"\b[0-9a-f]{12,32}\b|\d[\d,:.TZ-]*|[.]{3}")
 CUT = re.compile(r" [.]{3}(?!\S)")
-SMALL_DEMO = "tidegate demo --days 3 --events 12000"
 PORTS = 5  # of a supervisor and its workers
 
 
@@ -94,7 +93,7 @@ class Checkout:
     def run(self, commands: str) -> str:
         commands = commands.strip()
         if commands.startswith("make demo"):
-            commands = SMALL_DEMO
+            commands = " ".join(("tidegate demo", *SMALL_DEMO))
         commands = re.sub(r"\b946(\d)\b", lambda port: str(self.port + int(port[1])), commands)
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", commands],
@@ -206,8 +205,8 @@ def test_the_tutorial(checkout: Checkout) -> None:
     checkout.page("docs/tutorial.md")
 
 
-def test_what_goes_on_from_the_demo(checkout: Checkout) -> None:
-    checkout.run("make demo")
+def test_what_goes_on_from_the_demo(checkout: Checkout, demonstrated: Demonstrated) -> None:
+    shutil.copytree(demonstrated.directory / "demo", checkout.directory / ".tidegate" / "demo")
     for page in (
         "how-to/new-rule",
         "how-to/audit-with-replay",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from archived_shop import ArchivedShop
 from built_warehouse import Built, config_of
 from command_line import CommandLine
+from places import made_once
 from warehouse_shop import Shop, put, put_dead_letters
 
 from services.warehouse import build as build_module
@@ -23,13 +22,9 @@ from services.warehouse.dbt_process import Node, node_of
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    directory, shop = base / "built-shop", Shop(1)
-    with open(base / "built-shop.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not directory.exists():
+    shop = Shop(1)
+    with made_once(tmp_path_factory, "built-shop") as (directory, is_new):
+        if is_new:
             put(directory / "lake", shop.deliveries)
             put_dead_letters(directory / "lake", ["not_json", "too_late", "missing_user"])
             build(config_of(directory))

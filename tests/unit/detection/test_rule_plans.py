@@ -74,3 +74,32 @@ def test_a_first_plan_says_that_the_log_takes_over() -> None:
     lines = plan_lines(plan_rules(None, rules(CARD)))
     assert lines[0].startswith("In force: nothing that was applied; in rules/: ")
     assert "only applied sets count" in lines[1]
+
+
+LIST = """\
+id: stolen
+description: Devices that were stolen.
+owner: fraud
+effect: deny
+of: device_id
+entries:
+  - {value: d1, note: police report}
+  - {value: d2, note: police report, until: 2026-12-01T00:00:00Z}
+"""
+
+
+def with_list(text: str) -> RuleSet:
+    return parse_rules({"card": CARD, "lists/stolen": text}, "rules")
+
+
+def test_entries_of_lists_are_named() -> None:
+    changed = LIST.replace("d1", "d3").replace("2026-12-01", "2026-12-02")
+    assert plan_lines(plan_rules(with_list(LIST), with_list(changed)))[1:] == [
+        "change  lists/stolen",
+        "        d1: until ever -> not set",
+        "        d2: until 2026-12-01 00:00:00+00:00 -> until 2026-12-02 00:00:00+00:00",
+        "        d3: not set -> until ever",
+    ]
+    assert with_list(LIST).version != with_list(changed).version
+    (step,) = plan_rules(rules(CARD), with_list(LIST)).steps
+    assert (step.do, step.rule) == (Kind.ADD, "lists/stolen")

@@ -202,7 +202,7 @@ RULES_TEXT_SHADOW = rule("a_trial", "total_amount >= 150", 0.9, state="shadow")
 @given(st.integers(1, 100))
 def test_a_rollout_counts_for_its_share_and_keeps_whom_it_has(percent: int) -> None:
     users = [f"u{n}" for n in range(MANY)]
-    payers = Payers(users, np.full(MANY, NOON_US))
+    payers = Payers(users, [None] * MANY, np.full(MANY, NOON_US))
     paid = from_rows(CATALOGUE, [{"total_amount": 100.0}] * MANY)
     counted = partly(rollout=str(percent)).score(paid, payers).fired[0]
     assert abs(counted.mean() - percent / 100) < 0.05
@@ -213,7 +213,7 @@ def test_a_rollout_counts_for_its_share_and_keeps_whom_it_has(percent: int) -> N
 def test_where_it_does_not_count_it_is_in_shadow() -> None:
     scorer = partly(snoozed_until="1970-01-01T00:00:10Z")
     paid = columns({"total_amount": 100.0}, {"total_amount": 200.0}, {"total_amount": 200.0})
-    payers = Payers(["u"] * 3, np.array([9_999_999, 9_999_999, 10_000_000]))
+    payers = Payers(["u"] * 3, [None] * 3, np.array([9_999_999, 9_999_999, 10_000_000]))
     scores = scorer.score(paid, payers)
     assert scores.score.tolist() == [0.0, 0.0, 0.6]
     assert scorer.rule_ids(scores) == [(), (), ["partly"]]
