@@ -8,7 +8,6 @@ the folder are in force as a worker found them when it started.
 from __future__ import annotations
 
 import time
-from typing import Final
 
 import msgspec
 
@@ -21,7 +20,6 @@ from dataflows.flows.payments import REQUESTS
 from dataflows.flows.topology import RULE_SETS
 from dataflows.runtime.handover import control
 
-SLOT: Final = RULE_SETS  # whose writer applies them, one at a time
 _READ_RECORDS = 100
 _PATIENCE_S = 5.0
 

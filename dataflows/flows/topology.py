@@ -31,13 +31,14 @@ class Topology:
             for partition in range(self.topics[topic])
         ]
 
-    def slot_names(self) -> list[str]:
-        """Every slot of every flow."""
-        return [
+    def writer_names(self) -> list[str]:
+        """Whoever leaves a marker: every slot of every flow, and who applies rules."""
+        slots = [
             f"{flow}.{topic}.{partition}"
             for flow in self.inputs
             for topic, partition in self.slots(flow)
         ]
+        return [*slots, RULE_SETS]
 
 
 def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:

@@ -39,7 +39,9 @@ def list_rules(
     for rule in (compiled.rule for compiled in rules.rules):
         print(f"{rule.id:24} {rule.state:7} {rule.weight:<5g} {rule.owner:16} {rule.when}")
     for each in rules.lists:
-        print(f"{each.id:24} {each.effect:7} {'':5} {each.owner:16} {len(each.entries)} of {each.of}")
+        print(
+            f"{each.id:24} {each.effect:7} {'':5} {each.owner:16} {len(each.entries)} of {each.of}"
+        )
     lists = f", {len(rules.lists)} lists" if rules.lists else ""
     print(f"{len(rules.rules)} rules{lists}, version {rules.version}")
 

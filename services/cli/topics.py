@@ -74,7 +74,7 @@ def apply_(shorten: Shorten = False, json: Json = False) -> None:
 def _planned(shorten: bool) -> tuple[Shop, list[TopicStep]]:
     shop = context.shop_as_it_is()
     wiring = shop.topology
-    steps = shop.log.plan_topics(wiring.topics, wiring.keep_s, wiring.slot_names(), shorten)
+    steps = shop.log.plan_topics(wiring.topics, wiring.keep_s, wiring.writer_names(), shorten)
     return shop, steps
 
 

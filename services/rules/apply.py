@@ -10,13 +10,9 @@ from pathlib import Path
 from dataflows.connectors.log import Log, Marker
 from dataflows.detection.rules import RuleSet, parse_rules, rule_texts
 from dataflows.flows.payments import REQUESTS
-from dataflows.flows.rule_control import (
-    SLOT,
-    AppliedRules,
-    applied_rules,
-    rule_outputs,
-)
+from dataflows.flows.rule_control import AppliedRules, applied_rules, rule_outputs
 from dataflows.flows.shop import Shop
+from dataflows.flows.topology import RULE_SETS
 from services.rules.plan import Plan, plan_rules
 
 
@@ -48,8 +44,8 @@ def apply(shop: Shop, texts: dict[str, str], note: str) -> AppliedRules:
         LogError: the log does not take it.
     """
     log = shop.log
-    log.prepare([SLOT], list(shop.topology.topics))
-    writer = log.writer(SLOT)
+    log.prepare([RULE_SETS], list(shop.topology.topics))
+    writer = log.writer(RULE_SETS)
     try:
         last = in_force(log)
         applied = AppliedRules(

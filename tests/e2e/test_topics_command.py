@@ -53,7 +53,7 @@ def test_topics_of_a_shop_from_nothing_to_ready(broker: Broker, tmp_path: Path) 
     assert planned.returncode == 1
     steps = json.loads(planned.stdout)["steps"]
     wiring = topology(load_contracts(Path(Config().schemas)), Config())
-    markers = {f"tidegate.markers.{slot}" for slot in wiring.slot_names()}
+    markers = {f"tidegate.markers.{slot}" for slot in wiring.writer_names()}
     assert {s["topic"] for s in steps} == {*wiring.topics, *markers}
     assert {s["do"] for s in steps} == {"create"}
 
