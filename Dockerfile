@@ -17,6 +17,7 @@ RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheel
  && tools/bin/uv pip install --quiet --python /opt/tidegate/bin/python --no-deps --offline \
     wheel/*.whl
 COPY schemas /opt/tidegate/schemas
+COPY config/prices.yaml /opt/tidegate/config/prices.yaml
 COPY rules /opt/tidegate/rules
 COPY features /opt/tidegate/features
 COPY warehouse_sql /opt/tidegate/warehouse_sql
@@ -54,6 +55,7 @@ ENV PATH=/opt/tidegate/bin:$PATH \
     TIDEGATE_SCHEMAS=/opt/tidegate/schemas \
     TIDEGATE_RULES=/opt/tidegate/rules \
     TIDEGATE_WAREHOUSE_SQL=/opt/tidegate/warehouse_sql \
+    TIDEGATE_COST_PRICES=/opt/tidegate/config/prices.yaml \
     TIDEGATE_SERVICE_HOST=0.0.0.0
 USER 10001:10001
 WORKDIR /var/lib/tidegate

@@ -25,6 +25,7 @@ from dataflows.flows.tables import DOCUMENTS
 from dataflows.runtime.exits import Exit
 from dataflows.runtime.metrics import DECLARED, Declared
 from services.cli import app
+from services.cost.metrics import DECLARED as OF_COST
 from services.supervisor.metrics import RESTARTS, UP
 from services.warehouse.bronze import bronze_tables
 from services.warehouse.json_to_csv_converter import json_to_csv
@@ -141,6 +142,10 @@ def worker_metrics() -> str:
     return "\n".join(map(_metric, (UP, RESTARTS))) + "\n"
 
 
+def cost_metrics() -> str:
+    return "\n".join(map(_metric, OF_COST)) + "\n"
+
+
 def _metric(declared: Declared) -> str:
     kind = _KINDS[declared.family.__name__]
     name = declared.name + ("_total" if kind == "counter" else "")
@@ -205,6 +210,7 @@ def _type(kind: object) -> str:
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "cli": cli,
+    "cost_metrics": cost_metrics,
     "exits": exits,
     "gold": gold,
     "lineage": lineage,

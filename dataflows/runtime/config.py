@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ ENVIRONMENT_PREFIX = "TIDEGATE_"
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+MoreThanNone = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ConfigError(TidegateError):
@@ -109,6 +111,41 @@ class Service(Section, frozen=True):
     heartbeat_after: Duration = Duration.parse("1m")
 
 
+class Cost(Section, frozen=True):
+    """What `tidegate cost` prices, beside what it measures (docs/how-to/cost.md)."""
+
+    prices: str = ""
+    region: str = "us-central1"
+    budget_a_day: Decimal = Decimal(0)
+    alert_at: tuple[MoreThanNone, ...] = (0.5, 0.9, 1.0)
+    builds_a_day: NotNegative = 96
+    replicas: Positive = 1
+    pod_vcpu: Decimal = Decimal("0.5")
+    pod_memory_gib: Decimal = Decimal(2)
+    pod_load: Decimal = Decimal("0.5")
+    # CPU of a record of each flow's input, in microseconds: as measured on Kafka (README).
+    cpu_us_ingest: Decimal = Decimal("5.4")
+    cpu_us_sessionize: Decimal = Decimal("2.5")
+    cpu_us_features: Decimal = Decimal("8.4")
+    cpu_us_score: Decimal = Decimal("10.3")
+    cpu_us_late: Decimal = Decimal("5.4")  # not measured: as ingest
+    cpu_us_load: Decimal = Decimal("5.5")
+
+    def __post_init__(self) -> None:
+        if not self.budget_a_day.is_finite() or self.budget_a_day < 0:
+            raise ValueError(f"budget_a_day {self.budget_a_day} must be an amount, or 0 for none")
+        pod = {name: getattr(self, name) for name in ("pod_vcpu", "pod_memory_gib", "pod_load")}
+        for name, value in {**pod, **{f"cpu_us_{k}": v for k, v in self.cpu_us.items()}}.items():
+            if not value.is_finite() or value <= 0:
+                raise ValueError(f"{name} {value} must be more than 0")
+
+    @property
+    def cpu_us(self) -> dict[str, Decimal]:
+        """By flow."""
+        found = msgspec.structs.asdict(self)
+        return {k.removeprefix("cpu_us_"): v for k, v in found.items() if k.startswith("cpu_us_")}
+
+
 class Config(Section, frozen=True):
     """Everything Tidegate can be told. Paths are relative to the working directory."""
 
@@ -126,6 +163,7 @@ class Config(Section, frozen=True):
     retention: Retention = Retention()
     topics: Topics = Topics()
     service: Service = Service()
+    cost: Cost = Cost()
 
     @property
     def bus_url(self) -> str:
@@ -138,6 +176,10 @@ class Config(Section, frozen=True):
     @property
     def models_path(self) -> Path:
         return Path(self.models) if self.models else self.data_path / "models"
+
+    @property
+    def prices_path(self) -> Path:
+        return Path(self.cost.prices) if self.cost.prices else HOUSE / "config" / "prices.yaml"
 
     @property
     def lake_path(self) -> Path:

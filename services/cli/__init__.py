@@ -18,6 +18,7 @@ from services.cli import (
     archive,
     context,
     contracts,
+    cost,
     data,
     demo,
     detect,
@@ -45,7 +46,7 @@ app = typer.Typer(
     "75 something is held by another process, or no broker answers: try again; "
     "78 configuration or state do not fit.",
 )
-for module in (running, data, inspection, replay, demo, training, explain):
+for module in (running, data, inspection, replay, demo, training, explain, cost):
     module.register(app)
 app.add_typer(detect.app, name="detect")
 app.add_typer(features.app, name="features")

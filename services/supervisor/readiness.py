@@ -43,6 +43,12 @@ def worker_health(config: Config) -> list[WorkerHealth]:
     ]
 
 
+def worker_metrics(config: Config, worker: WorkerHealth) -> str:
+    """What a worker's /metrics says; nothing if it does not answer."""
+    there, text = _ask(config.service.host, worker.port, "metrics")
+    return f"{text}\n" if there else ""
+
+
 def ready_workers(config: Config, groups: Sequence[Group]) -> tuple[bool, str]:
     """Whether every group's worker is ready, and if not, which are waited for."""
     ready = {worker.name for worker in worker_health(config) if worker.state == "ready"}

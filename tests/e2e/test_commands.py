@@ -117,12 +117,14 @@ def test_no_json_option_is_left_untried() -> None:
     }  # test_what_programs_read has a warehouse to ask
     # test_archive_commands has an archive to look at
     archive = {("archive", c) for c in ("export", "list", "verify", "restore", "drill")}
+    # test_cost_command has a warehouse to price
     # test_moving_a_slot has state to show
     # test_training_command, test_rules_on_the_past and test_explain_a_decision have what they need
     # test_rules_in_force has rules to apply
     of_rules = {("rules", command) for command in ("backtest", "plan", "apply", "history")}
     of_detection = {("models", "show"), *of_rules, ("explain",)}
-    elsewhere = {("simulate",), ("health",), *archive, *of_state, *of_warehouse, *of_detection}
+    by_themselves = {("simulate",), ("health",), ("cost",)}
+    elsewhere = {*by_themselves, *archive, *of_state, *of_warehouse, *of_detection}
     assert {*JSON_CALLS, *elsewhere} == WITH_JSON
 
 
@@ -198,6 +200,15 @@ WRONG: dict[str, tuple[int, str]] = {
     "detect score --in series.csv --out x.csv --plot nowhere/x": (78, "no folder nowhere"),
     "detect score --in series.csv --out ./series.csv": (78, "is the input itself"),
     "detect score --in events.jsonl --out x.csv": (78, "events.jsonl:1: there is no column"),
+    "cost": (78, ".tidegate/lake: no lake there; `tidegate up`"),
+    "cost --from yesterday": (2, "no date such as 2026-05-01"),
+    "cost --from 2026-05-02 --to 2026-05-01": (2, "--to 2026-05-01 is before --from"),
+    "cost --scale 0": (2, "--scale 0 is no traffic"),
+    "cost --scale ten": (2, "--scale 'ten' is no number"),
+    "cost --budget -1": (2, "--budget '-1' is no number"),
+    "cost --budget 50USD": (2, "--budget '50USD' is no number"),
+    "cost --prices nowhere.yaml": (78, "nowhere.yaml: there is no such price file"),
+    "cost --prices events.jsonl": (78, "events.jsonl:1: event_id: there is no such field"),
     "--config nowhere.toml status": (78, "nowhere.toml"),
     "--config events.jsonl status": (78, "events.jsonl"),
 }

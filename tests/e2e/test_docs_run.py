@@ -39,7 +39,7 @@ class Checkout:
         self.directory = directory
         directory.mkdir()
         (directory / ".venv").symlink_to(sys.prefix)
-        for part in ("rules", "schemas", "warehouse_sql"):
+        for part in ("config", "rules", "schemas", "warehouse_sql"):
             shutil.copytree(HOUSE / part, directory / part)
         shutil.copy(HOUSE / "README.md", directory)
         self.port = free_ports()
@@ -170,7 +170,7 @@ class Checkout:
 
 def refuses(commands: str) -> bool:
     """Whether the page shows a command that is meant to end with another code than 0."""
-    shown = ("visits.jsonl", "wrong.csv", "--dry-run", "sed -i")
+    shown = ("visits.jsonl", "wrong.csv", "--dry-run", "sed -i", "--budget")
     return any(part in commands for part in shown)
 
 
@@ -212,6 +212,7 @@ def test_what_goes_on_from_the_demo(checkout: Checkout, demonstrated: Demonstrat
         "how-to/audit-with-replay",
         "how-to/warehouse",
         "how-to/archive",
+        "how-to/cost",
         "reference/lake",
     ):
         checkout.page(f"docs/{page}.md")

@@ -54,6 +54,10 @@ def test_the_minimal_reference_is_the_default() -> None:
         ("[event_time]\ngap = 'soon'", "'soon' is no duration"),
         ("[event_time]\ngap = 5", "expected a duration such as 30s, got 5 - at `$.event_time.gap`"),
         ("[slots]\nbatch_records = 0", "`int` >= 1 - at `$.slots.batch_records`"),
+        ("[cost]\nbudget_a_day = -1", "budget_a_day -1 must be an amount, or 0 for none"),
+        ("[cost]\npod_load = 0", "pod_load 0 must be more than 0"),
+        ("[cost]\ncpu_us_late = 'NaN'", "cpu_us_late NaN must be more than 0"),
+        ("[cost]\nalert_at = [0]", "> 0.0 - at `$.cost.alert_at[0]`"),
         ("a = [", "cannot be read as TOML"),
     ],
 )
@@ -79,6 +83,7 @@ def test_the_environment_wins_over_the_file_and_a_command_over_both(tmp_path: Pa
     environment = {
         "TIDEGATE_EVENT_TIME_GAP": "2m",
         "TIDEGATE_SLOTS_BATCH_RECORDS": "7",
+        "TIDEGATE_COST_POD_VCPU": "0.25",
         "HOME": "/",
     }
     config = load_config(file, environment, {"event_time.bound": "3s"})
@@ -88,6 +93,7 @@ def test_the_environment_wins_over_the_file_and_a_command_over_both(tmp_path: Pa
         3_000_000,
     )
     assert config.slots.batch_records == 7
+    assert str(config.cost.pod_vcpu) == "0.25"
 
 
 def test_an_unknown_variable_is_refused() -> None:
