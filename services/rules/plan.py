@@ -61,6 +61,8 @@ def plan_rules(in_force: RuleSet | None, folder: RuleSet) -> Plan:
         for name in sorted(now.keys() | then.keys())
         if (step := _step(name, now.get(name), then.get(name)))
     ]
+    if in_force is None:  # what runs is not known
+        steps = [msgspec.structs.replace(step, warnings=[]) for step in steps]
     return Plan(in_force.version if in_force else None, folder.version, steps)
 
 

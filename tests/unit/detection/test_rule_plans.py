@@ -74,6 +74,7 @@ def test_a_first_plan_says_that_the_log_takes_over() -> None:
     lines = plan_lines(plan_rules(None, rules(CARD)))
     assert lines[0].startswith("In force: nothing that was applied; in rules/: ")
     assert "only applied sets count" in lines[1]
+    assert lines[2:] == ["add     card: state live"]
 
 
 LIST = """\
