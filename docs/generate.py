@@ -26,6 +26,8 @@ from dataflows.runtime.exits import Exit
 from dataflows.runtime.metrics import DECLARED, Declared
 from services.cli import app
 from services.cost.metrics import DECLARED as OF_COST
+from services.schema.chronicle import Recorded, chronicle
+from services.schema.terminal import change_lines
 from services.supervisor.metrics import RESTARTS, UP
 from services.warehouse.bronze import bronze_tables
 from services.warehouse.json_to_csv_converter import json_to_csv
@@ -174,6 +176,21 @@ def gold() -> str:
     return _models("gold")
 
 
+def schema_history() -> str:
+    """A part a source: what was accepted on which day."""
+    recorded = chronicle(HOUSE / "schemas")
+    parts = []
+    for source in sorted({entry.source for entry in recorded}):
+        entries = [entry for entry in recorded if entry.source == source]
+        parts += [f"## {source}", "\n".join(map(_recorded, entries))]
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def _recorded(entry: Recorded) -> str:
+    said = "; ".join(f"`{line}`" for line in change_lines(entry, whole=True))
+    return _item(f"{entry.date or 'before'}, {entry.version}", said)
+
+
 def _models(layer: str) -> str:
     """The tables of a layer of the warehouse, as its YAML describes them."""
     documents = [yaml.safe_load(file.read_text("utf-8")) for file in _described(layer)]
@@ -215,6 +232,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "gold": gold,
     "lineage": lineage,
     "metrics": metrics,
+    "schema_history": schema_history,
     "silver": silver,
     "tables": tables,
     "worker_metrics": worker_metrics,

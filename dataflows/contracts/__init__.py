@@ -4,6 +4,7 @@ from dataflows.contracts.compatibility import (
     Breaking,
     Changes,
     accept,
+    accepted_changes,
     check_compatibility,
     compare_with_history,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "Failure",
     "TidegateError",
     "accept",
+    "accepted_changes",
     "check_compatibility",
     "compare_with_history",
     "format_timestamps",

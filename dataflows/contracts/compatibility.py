@@ -1,27 +1,44 @@
 """Refuse changes of a contract that break its producers, or what reads its events.
 
-The accepted form of every contract is kept in schemas/history/<source>/<version>.json. A contract
-may grow: new optional fields, wider bounds, more values. It must not take back what it accepted.
+What was accepted of every contract is kept in schemas/history. A contract may grow: new optional
+fields, wider bounds, more values. It must not take back what it accepted.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dataflows.contracts.contract import Contract
 from dataflows.contracts.errors import ContractError
-from dataflows.contracts.loading import HISTORY, load_contracts
+from dataflows.contracts.history import (
+    IDENTITY,
+    Accepted,
+    AcceptedChange,
+    Form,
+    accepted_forms,
+    accepted_sources,
+    fingerprint,
+    listed_changes,
+    put_changes,
+    put_form,
+)
+from dataflows.contracts.loading import load_contracts
 from dataflows.contracts.shapes import Array, Field, Map, Object, Shape, walk
 
-# Whatever is stored, keyed, joined or counted by these would no longer be found.
-_IDENTITY = ("topic", "partitions", "key", "user", "event_time", "dedup_key", "reference")
-_FORM = (*_IDENTITY, "require_user", "pii", "sums", "fields")
+# A place that is the contract as a whole, and what can be said of it and of a field.
+CONTRACT = "contract"
+NEW_SOURCE = "a new source"
+NEW_FIELD = "a new field"
+WIDENED = "type widened"
+
 _LOWER_BOUNDS = ("minimum", "min_length", "min_items")
 _UPPER_BOUNDS = ("maximum", "max_length", "max_items")
-
-Form = dict[str, Any]
+# Every value of the first is one of the second, in every store.
+_WIDER = {("integer", "number")}
 
 
 class Breaking(NamedTuple):
@@ -66,15 +83,11 @@ def compare_with_history(schemas: Path) -> Changes:
     """Compare every contract with its last accepted form; raises ContractError as loading does."""
     changes = Changes()
     contracts = load_contracts(schemas)
-    for source in sorted(_accepted_sources(schemas) - contracts.keys()):
-        changes.breaking.append(Breaking(source, "contract", "removed; its topic is in use"))
+    for source in sorted(accepted_sources(schemas) - contracts.keys()):
+        changes.breaking.append(Breaking(source, CONTRACT, "removed; its topic is in use"))
     for source, contract in contracts.items():
-        accepted = _last_accepted(schemas, source)
-        current = accepted_form(contract)
-        if accepted is None:
-            changes.additions.append(Addition(source, "contract", "a new source"))
-            continue
-        for change in _compare(source, accepted, current):
+        accepted = _last_form(accepted_forms(schemas, source))
+        for change in _compare(source, accepted, accepted_form(contract)):
             if isinstance(change, Breaking):
                 changes.breaking.append(change)
             else:
@@ -82,30 +95,98 @@ def compare_with_history(schemas: Path) -> Changes:
     return changes
 
 
-def accept(schemas: Path) -> list[Path]:
-    """Write the current form of every contract into the history; returns the files that changed.
+def accept(schemas: Path, today: date) -> list[Path]:
+    """Make the current form of every contract the accepted one; returns the files that changed.
 
-    Raises ContractError for a breaking change: that needs a new source, with a topic of its own.
+    Can be cut off anywhere and done again. Raises ContractError for a breaking change: that needs a
+    new source, with a topic of its own.
     """
     breaking = check_compatibility(schemas)
     if breaking:
         raise ContractError(f"{breaking[0]}; start a new source instead, with a topic of its own")
-    written = []
+    written: list[Path | None] = []
     for source, contract in load_contracts(schemas).items():
-        file = schemas / HISTORY / source / f"{contract.version}.json"
-        text = _write_form(accepted_form(contract))
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-            written.append(file)
-    return written
+        written += [_list_change(schemas, contract, today)]
+        written += [put_form(schemas, source, contract.version, accepted_form(contract))]
+    return [file for file in written if file is not None]
+
+
+def accepted_changes(schemas: Path) -> dict[str, list[Accepted]]:
+    """Every change that was accepted, by source, oldest first; raises ContractError."""
+    return {source: _accepted(schemas, source) for source in sorted(accepted_sources(schemas))}
+
+
+def _accepted(schemas: Path, source: str) -> list[Accepted]:
+    """What is listed; without a list, what its forms tell, of which nobody knows the day."""
+    listed = listed_changes(schemas, source)
+    if listed is not None:
+        return listed
+    forms = accepted_forms(schemas, source)
+    steps = pairwise([("", None), *forms.items()])
+    return [_entry(source, old, new, version, None) for (_, old), (version, new) in steps if new]
+
+
+def _list_change(schemas: Path, contract: Contract, today: date) -> Path | None:
+    """Lists what is about to be accepted of a contract; None where there is nothing, or it is."""
+    source, version, form = contract.source, contract.version, accepted_form(contract)
+    forms = accepted_forms(schemas, source)
+    if forms.get(version) == form:
+        return None
+    entry = _entry(source, _last_form(forms), form, version, today)
+    listed = _accepted(schemas, source)
+    if listed:
+        last = listed[-1]
+        if (last.after, last.version) == (entry.after, version):
+            return None
+        if last.before == entry.before != last.after:  # was cut off before it was accepted
+            listed = listed[:-1]
+    return put_changes(schemas, source, [*listed, entry])
+
+
+def _entry(source: str, old: Form | None, new: Form, version: str, today: date | None) -> Accepted:
+    changes = []
+    for change in _compare(source, old, new):
+        described = describe_field(change.place, new) if change[2] == NEW_FIELD else {}
+        changes.append(AcceptedChange(place=change.place, change=change[2], **described))
+    if old is None:
+        changes += [
+            AcceptedChange(place=path, change=NEW_FIELD, **describe_field(path, new))
+            for path in new["fields"]
+        ]
+    return Accepted(
+        date=today.isoformat() if today else None,
+        version=version,
+        before=fingerprint(old),
+        after=fingerprint(new),
+        changes=changes or [AcceptedChange(place=CONTRACT, change=f"version {version}")],
+    )
+
+
+def describe_field(path: str, form: Form) -> Form:
+    """The type of an accepted field, whether it is required, and how it is handled if personal."""
+    of_field = form["fields"][path]
+    required = of_field["required"] and not of_field["nullable"]
+    return {
+        "type": type_name(of_field),
+        "required": required,
+        "personal": form["pii"].get(path, ""),
+    }
+
+
+def type_name(form: Form) -> str:
+    inner = form.get("items") or form.get("values")
+    return f"{form['type']} of {type_name(inner)}" if inner else str(form["type"])
+
+
+def _last_form(forms: dict[str, Form]) -> Form | None:
+    return list(forms.values())[-1] if forms else None
 
 
 def accepted_form(contract: Contract) -> Form:
     """What a contract promises, as plain JSON: identity, personal data, sums, and every field."""
     fields = {path: _field_form(field) for path, field in walk(contract.shape)}
     form = {
-        **{name: getattr(contract, name) for name in _IDENTITY},
+        **{name: getattr(contract, name) for name in IDENTITY},
         "require_user": contract.require_user,
         "pii": contract.pii,
         "sums": [{"parts": declared.parts, "total": declared.total} for declared in contract.sums],
@@ -113,20 +194,6 @@ def accepted_form(contract: Contract) -> Form:
     }
     plain: Form = json.loads(json.dumps(form))
     return plain
-
-
-def _write_form(form: Form) -> str:
-    """JSON with a line for each field, so that a change shows in a diff."""
-    fields = ",\n".join(
-        f"    {json.dumps(path)}: {json.dumps(field, ensure_ascii=False)}"
-        for path, field in form["fields"].items()
-    )
-    head = ",\n".join(
-        f"  {json.dumps(name)}: {json.dumps(value)}"
-        for name, value in form.items()
-        if name != "fields"
-    )
-    return f'{{\n{head},\n  "fields": {{\n{fields}\n  }}\n}}\n'
 
 
 def _field_form(described: Field) -> Form:
@@ -152,37 +219,21 @@ def _shape_form(shape: Shape) -> Form:
     return {name: value for name, value in form.items() if value is not None}
 
 
-def _history(schemas: Path, source: str) -> list[Path]:
-    """The accepted forms of a source, oldest version first."""
-    files = (schemas / HISTORY / source).glob("v*.json")
-    return sorted(files, key=lambda file: (len(file.name), file.name))
-
-
-def _accepted_sources(schemas: Path) -> set[str]:
-    return {file.parent.name for file in (schemas / HISTORY).glob("*/v*.json")}
-
-
-def _last_accepted(schemas: Path, source: str) -> Form | None:
-    files = _history(schemas, source)
-    if not files:
-        return None
-    try:
-        form: Form = json.loads(files[-1].read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ContractError(f"{files[-1]}: not JSON: {error}; restore it from git") from error
-    if not isinstance(form, dict) or form.keys() != {*_FORM}:
-        raise ContractError(f"{files[-1]}: not the form of a contract; restore it from git")
-    return form
-
-
-def _compare(source: str, old: Form, new: Form) -> Iterator[Change]:
-    for name in _IDENTITY:
+def _compare(source: str, old: Form | None, new: Form) -> Iterator[Change]:
+    if old is None:
+        yield Addition(source, CONTRACT, NEW_SOURCE)
+        return
+    # Whatever is stored, keyed, joined or counted by these would no longer be found.
+    for name in IDENTITY:
         if old[name] != new[name]:
             yield Breaking(source, name, f"changed from {old[name]!r} to {new[name]!r}")
     if old["require_user"] != new["require_user"]:
         kind = Breaking if new["require_user"] else Addition
         yield kind(source, "require_user", f"is now {str(new['require_user']).lower()}")
-    yield from _compare_pii(source, old["pii"], new["pii"])
+    for change in _compare_pii(source, old["pii"], new["pii"]):
+        # Of a field that is new it is no change, of one that is gone the lesser one.
+        if change.place in old["fields"].keys() & new["fields"].keys():
+            yield change
     for declared in new["sums"]:
         if declared not in old["sums"]:
             yield Breaking(source, "sums", f"{declared['parts']} must now add up")
@@ -216,14 +267,17 @@ def _compare_fields(source: str, old: Form, new: Form) -> Iterator[Change]:
             if new[path]["required"] and in_known_object:
                 yield Breaking(source, path, "a new field must be optional")
             else:
-                yield Addition(source, path, "a new field")
+                yield Addition(source, path, NEW_FIELD)
 
 
 def _compare_field(old: Form, new: Form) -> Iterator[tuple[bool, str]]:
     """(breaks, what changed) between two forms of a field, an array's items or a map's values."""
-    if old["type"] != new["type"]:
+    widened = (old["type"], new["type"]) in _WIDER
+    if old["type"] != new["type"] and not widened:
         yield True, f"type changed from {old['type']} to {new['type']}"
         return
+    if widened:
+        yield False, f"{WIDENED} from {old['type']} to {new['type']}"
     for name, allows in (("required", False), ("nullable", True), ("epoch_ms", True)):
         before, after = old.get(name), new.get(name)
         if before != after:

@@ -28,6 +28,7 @@ from services.cli import (
     replay,
     rules,
     running,
+    schema,
     state,
     topics,
     training,
@@ -53,6 +54,7 @@ app.add_typer(features.app, name="features")
 app.add_typer(rules.app, name="rules")
 app.add_typer(topics.app, name="topics")
 app.add_typer(contracts.app, name="contracts")
+app.add_typer(schema.app, name="schema")
 app.add_typer(state.app, name="state")
 app.add_typer(warehouse.app, name="warehouse")
 app.add_typer(archive.app, name="archive")

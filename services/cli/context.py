@@ -71,6 +71,7 @@ def shop_as_it_is() -> Shop:
 def exit_code(error: TidegateError) -> Exit:
     from dataflows.connectors.log import LogUnreachable
     from dataflows.runtime.recovery import LeaseHeld
+    from services.schema.errors import SchemaError
     from services.supervisor.supervise import WorkersFailed
     from services.warehouse.errors import ChecksFailed, WarehouseError
 
@@ -80,5 +81,5 @@ def exit_code(error: TidegateError) -> Exit:
         known = (Exit.UNAVAILABLE, Exit.REFUSED)
         return Exit(error.code) if error.code in known else Exit.CRASHED
     passing = isinstance(error, LeaseHeld | LogUnreachable)
-    passing |= isinstance(error, WarehouseError) and error.may_pass
+    passing |= isinstance(error, WarehouseError | SchemaError) and error.may_pass
     return Exit.UNAVAILABLE if passing else Exit.REFUSED

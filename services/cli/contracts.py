@@ -81,9 +81,11 @@ def accept() -> None:
 
     Refuses while something breaks what was promised before. Example: `tidegate contracts accept`
     """
+    from datetime import UTC, datetime
+
     from dataflows.contracts import accept as write_history
 
-    for file in write_history(_schemas()):
+    for file in write_history(_schemas(), datetime.now(UTC).date()):
         print(f"wrote {file}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from command_line import CommandLine, commands
 from places import COMMAND, Place
 
+from dataflows.runtime.config import HOUSE
 from dataflows.runtime.exits import Exit
 
 COMMANDS = dict(commands())
@@ -89,6 +92,8 @@ JSON_CALLS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("rules", "list"): (),
     ("contracts", "list"): (),
     ("contracts", "check"): (),
+    ("schema", "plan"): (),
+    ("schema", "history"): ("transactions",),
 }
 
 
@@ -144,6 +149,31 @@ def test_reshard_says_how_long_it_took_and_what_to_configure(tidegate: CommandLi
     assert tidegate("topics", "plan").code == 0
 
 
+def test_schema_apply_asks_before_it_does_anything(
+    tidegate: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(HOUSE / "schemas", tidegate.directory / "schemas")
+    shutil.copytree(HOUSE / "warehouse_sql", tidegate.directory / "warehouse_sql")
+    (tidegate.directory / "tidegate.toml").write_text(
+        'schemas = "schemas"\nwarehouse_sql = "warehouse_sql"\n'
+    )
+    history = tidegate.directory / "schemas" / "history" / "labels"
+    before = {file: file.read_bytes() for file in history.iterdir()}
+    schema = json.loads((tidegate.directory / "schemas/labels/v1.schema.json").read_text())
+    schema["properties"]["why"] = {"type": "string"}
+    (tidegate.directory / "schemas/labels/v1.schema.json").write_text(json.dumps(schema))
+    for answer, code in (("n", 1), ("y", 0)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
+        done = tidegate("schema", "apply")
+        assert done.code == code
+        assert "add      labels.why: text optional" in done.out
+        assert ({file: file.read_bytes() for file in history.iterdir()} == before) == (code == 1)
+    planned = tidegate("schema", "plan")
+    assert planned.code == 0
+    assert "Nothing to do" in planned.out
+    assert "+ why: text, optional" in tidegate("schema", "history", "labels").out
+
+
 # --- usage ---------------------------------------------------------------------------------------
 
 REPLAY = ("replay", "sessionize", "--in", "events.jsonl", "--out", "out")
@@ -191,6 +221,8 @@ WRONG: dict[str, tuple[int, str]] = {
     f"{' '.join(REPLAY)} --set lateness=9d": (78, "horizon"),
     f"{' '.join(REPLAY)} --arrival soon": (2, "2026-05-01T12:00:00Z"),
     f"{' '.join(REPLAY)} --records": (78, "events.jsonl:1"),
+    "schema history nope": (2, "clickstream, customer_profiles"),
+    "schema plan --bigquery nope": (78, "project.dataset"),
     "detect score --in series.csv": (2, "--out"),
     "detect score --in series.csv --out - --json": (2, "standard output"),
     "detect score --in series.csv --out x.csv --threshold 7": (2, "--threshold"),

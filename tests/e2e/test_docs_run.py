@@ -219,7 +219,8 @@ def test_what_goes_on_from_the_demo(checkout: Checkout, demonstrated: Demonstrat
 
 
 @pytest.mark.parametrize(
-    "page", ["own-data", "new-source", "operate", "find-anomalies", "train-a-model"]
+    "page",
+    ["own-data", "new-source", "change-a-contract", "operate", "find-anomalies", "train-a-model"],
 )
 def test_a_how_to_stands_alone(page: str, checkout: Checkout) -> None:
     asks_back = "tidegate -d shop reshard"  # test_commands gives the answer

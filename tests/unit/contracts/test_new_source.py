@@ -1,6 +1,7 @@
 """Adding a folder to schemas/ adds a source: no line of code changes."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import fastavro
@@ -96,5 +97,6 @@ def test_a_seventh_folder_is_a_seventh_source(tmp_path: Path) -> None:
     assert [str(change) for change in changes.additions] == [
         "scale_readings: contract: a new source"
     ]
-    assert accept(schemas) == [schemas / "history" / "scale_readings" / "v1.json"]
+    history = schemas / "history" / "scale_readings"
+    assert accept(schemas, date(2026, 11, 27)) == [history / "changes.json", history / "v1.json"]
     assert compare_with_history(schemas).additions == []
