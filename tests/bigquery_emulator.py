@@ -6,6 +6,7 @@ launcher that it needs is beside the checkout. Where either cannot be had, tests
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -75,6 +76,14 @@ def _python() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate-tests"
     place = home / PACKAGES[0].replace("==", "-")
     made, python = place / "made", place / "bin" / "python"
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / f"{place.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        _make(place, made, python)
+    return python
+
+
+def _make(place: Path, made: Path, python: Path) -> None:
     if not made.is_file():
         uv = str(Path(sys.executable).with_name("uv"))
         for command in (
@@ -85,4 +94,3 @@ def _python() -> Path:
             if done.returncode:
                 pytest.skip(f"needs {PACKAGES[0]} from the package index: {done.stderr[-200:]}")
         made.touch()
-    return python
