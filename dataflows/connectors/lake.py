@@ -38,6 +38,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dataflows.durable import sync
 from dataflows.errors import TidegateError
 
 DATE_COLUMN = "event_date"
@@ -465,7 +466,7 @@ class _Table:
 
     def store_commit(self, slot: str, commit: _Commit) -> None:
         """Makes the commit happen: all of it, or nothing if the process dies in here."""
-        _sync_folder(self._staged(slot, commit.seq))
+        sync(self._staged(slot, commit.seq))
         path = self.commit_path(slot)
         draft = path.with_suffix(".draft")
         with draft.open("wb") as file:
@@ -473,7 +474,7 @@ class _Table:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
-        _sync_folder(self._commits)
+        sync(self._commits)
 
     def finish(self, slot: str, commit: _Commit) -> None:
         """Puts a commit's files into place. Can be done again from any point it was left at."""
@@ -483,7 +484,7 @@ class _Table:
                 return
             for number, placed in enumerate(commit.files):
                 self._place(staging / str(number), placed)
-                _sync_folder((self.folder / placed.path).parent)
+                sync((self.folder / placed.path).parent)
                 for old in placed.replaces:
                     (self.folder / old).unlink(missing_ok=True)
             staging.rmdir()
@@ -520,14 +521,6 @@ def _write_parquet(path: Path, rows: Any) -> None:
         pq.write_table(rows, file, compression="zstd")
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from dataflows.durable import sync
 from dataflows.errors import TidegateError
 from dataflows.eventtime.changed_rows import Changes
 
@@ -112,8 +113,8 @@ class Journal:
         opened = open(file, "r+b" if self._length else "wb")  # noqa: SIM115
         opened.seek(self._length)
         if not self._length:
-            _sync_directory(self._directory)
-            _sync_directory(self._directory.parent)
+            sync(self._directory)
+            sync(self._directory.parent)
         return opened
 
     def _cut_off(self) -> None:
@@ -159,12 +160,3 @@ def read_frames(file: Path, length: int) -> Iterator[bytes]:
 def journal_files(directory: Path, reference: Sequence[tuple[int, int]]) -> list[tuple[Path, int]]:
     """The files that a reference names, with the length that counts of each."""
     return [(Journal.file(directory, generation), length) for generation, length in reference]
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes the names of new files as durable as what is in them."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

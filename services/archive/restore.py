@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from dataflows.connectors.lake import resume_lake
+from dataflows.durable import sync
 from dataflows.durations import Duration
 from dataflows.runtime.recovery import Lease
 from services.archive.content import read_content
@@ -147,7 +148,7 @@ def _restore_day(archive: Archive, source: _Source, lake: Path, staging: Path) -
 
 def _put_in_place(staged: Path, final: Path) -> None:
     for path in [*staged.iterdir(), staged]:
-        _sync(path)
+        sync(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.rename(staged, final)
@@ -158,12 +159,4 @@ def _put_in_place(staged: Path, final: Path) -> None:
                 "away, and restore again"
             ) from error
         raise
-    _sync(final.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(final.parent)

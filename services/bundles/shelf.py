@@ -12,6 +12,7 @@ from pathlib import Path
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from dataflows.durable import sync
 from dataflows.errors import TidegateError
 from services.whole_file import whole_file
 
@@ -83,7 +84,7 @@ class Shelf:
                 return
             with whole_file(self._path(name), TidegateError) as draft:
                 draft.write_bytes(content)
-                _sync(draft)
+                sync(draft)
 
     def write_new(self, name: str, content: bytes) -> bool:
         """Makes a file unless it is there; False if it is. Of several who try one succeeds: on
@@ -107,7 +108,7 @@ class Shelf:
             self._make_folder(name)
             self._files.put_file(str(file), self._path(name))
             if self.folder:
-                _sync(Path(self._path(name)))
+                sync(Path(self._path(name)))
 
     def download(self, name: str, file: Path) -> None:
         with self._explained():
@@ -146,13 +147,5 @@ def _link_new(file: Path, content: bytes) -> bool:
             os.link(fresh.name, file)
         except FileExistsError:
             return False
-    _sync(file.parent)
+    sync(file.parent)
     return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,6 @@ A shelf only holds bundles, under a lease of its own.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from dataflows.connectors.log import Log
+from dataflows.durable import sync
 from dataflows.errors import TidegateError
 from dataflows.runtime.recovery import JOURNAL, STORE, Lease
 from dataflows.runtime.slot import SNAPSHOT_VERSION, Slot
@@ -169,20 +169,12 @@ def _put_in_place(unpacked: Path, directory: Path) -> None:
         shutil.rmtree(directory / folder, ignore_errors=True)
     for folder in (JOURNAL, STORE):
         (unpacked / folder).rename(directory / folder)
-    _sync(directory)
+    sync(directory)
 
 
 def _sync_tree(directory: Path) -> None:
     for path in [*directory.iterdir(), directory]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
 
 
 def published_to(log: Log, slot: str) -> int | None:
