@@ -105,9 +105,12 @@ def from_list(kind: Kind, values: Sequence[Any]) -> Column:
     if kind is Kind.TEXT:
         texts = np.array(values, dtype=object)
         return Column(texts, texts != _NULL)
-    numbers = np.array(values, dtype=np.float64)  # None becomes NaN
-    valid = ~np.isnan(numbers)
-    return Column(numbers == 1 if kind is Kind.BOOLEAN else numbers, valid)
+    return from_numbers(kind, np.array(values, dtype=np.float64))  # None becomes NaN
+
+
+def from_numbers(kind: Kind, numbers: NDArray[np.float64]) -> Column:
+    """A column of numbers or booleans from what `as_rows` gives of it: NaN for null."""
+    return Column(numbers == 1 if kind is Kind.BOOLEAN else numbers, ~np.isnan(numbers))
 
 
 def present(values: Sequence[Any]) -> NDArray[np.bool_]:

@@ -34,7 +34,7 @@ from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
 from dataflows.flows.entity_hop import Accepted, EntityHop
-from dataflows.flows.payments import REQUESTS, CustomerFeatures, Payment, Request
+from dataflows.flows.payments import REQUESTS, Payment, Request, pack_features
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
@@ -147,7 +147,6 @@ class CustomerHop(EntityHop):
             "shipping_country": countries,
         }
         columns = self.features(payments, fields, cents)
-        features = map(CustomerFeatures, *(column.for_json() for column in columns.values()))
         columns_of_request = (
             canonical_timestamps(times, payments.times_us),
             names,
@@ -163,7 +162,7 @@ class CustomerHop(EntityHop):
             segments,
             devices,
             arrivals,
-            features,
+            pack_features(columns),
         )
         return list(map(Request, *columns_of_request))
 

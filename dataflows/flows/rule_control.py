@@ -17,6 +17,7 @@ from dataflows.decodable import make_decodable
 from dataflows.detection.rules import RuleSet, parse_rules
 from dataflows.errors import TidegateError
 from dataflows.flows.payments import REQUESTS
+from dataflows.flows.shop import Shop
 from dataflows.flows.topology import RULE_SETS
 from dataflows.runtime.handover import control
 
@@ -66,6 +67,19 @@ def rule_outputs(applied: AppliedRules, partitions: int) -> list[Output]:
     content = msgspec.json.encode(applied)
     kept = published(RULE_SETS, [applied.version.encode()], [content], partition=0)
     return [kept, *(control(REQUESTS, partition, content) for partition in range(partitions))]
+
+
+def sets_before(shop: Shop) -> list[AppliedAt]:
+    """Every set that was applied before a worker starts, in order.
+
+    Raises:
+        RuleError: there is none, so that the folder's rules are in force, and they cannot be used.
+        LogError: the log cannot be read.
+    """
+    applied = applied_rules(shop.log)
+    if not applied:
+        _ = shop.rules  # said now, not when the first payment comes
+    return applied
 
 
 def applied_rules(log: Log) -> list[AppliedAt]:

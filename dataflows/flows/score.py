@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -24,19 +23,19 @@ from dataflows.connectors.records import Output, Records
 from dataflows.contracts.money import format_money
 from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.detection.alerts import Alert
-from dataflows.detection.champion import model_column
+from dataflows.detection.champion import Champion, model_column
 from dataflows.detection.decision import DECISIONS, SEVERITIES, DecisionPolicy, alert_id
 from dataflows.detection.rules import RuleSet
 from dataflows.detection.scoring import Payers, Scorer, Scores
 from dataflows.eventtime.snapshots import Buffer
-from dataflows.features.catalogue import CUSTOMER, DEVICE, MODEL_SCORE, payment_columns
-from dataflows.features.columns import Column, ColumnsOnDemand, from_list
+from dataflows.features.catalogue import DEVICE, MODEL_SCORE, payment_columns
+from dataflows.features.columns import ColumnsOnDemand
 from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
 from dataflows.flows.entity_hop import Accepted, EntityHop
-from dataflows.flows.payments import Request, request_decoder
-from dataflows.flows.rule_control import applied_rules, decode_rules
+from dataflows.flows.payments import Request, request_decoder, unpack_features
+from dataflows.flows.rule_control import AppliedAt, decode_rules, sets_before
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.handover import controlled
@@ -47,12 +46,13 @@ from dataflows.runtime.state import keep_large_state, keep_state
 
 
 def score(slot: Slot, shop: Shop) -> Dataflow:
+    judge = partial(Judge, shop, shop.champion, sets_before(shop))
     flow = Dataflow("score")
     records = read("read", flow, slot)
     requests = map_value("decode", records, decode)
     restore = partial(DeviceHop, slot.config.event_time)
     featured = keep_large_state("device", requests, slot, restore)
-    judged = keep_state("judge", featured, slot, partial(Judge, shop), is_handed_over=False)
+    judged = keep_state("judge", featured, slot, judge, is_handed_over=False)
     publish("publish", judged, slot)
     return flow
 
@@ -115,20 +115,15 @@ class DeviceHop(EntityHop):
         cents = np.array(requests.each("cents"), np.int64)
         fields = {name: requests.each(name) for name in (DEVICE.entity, *DEVICE.others)}
         device = self.features(requests, fields, cents)
-        customer = requests.each("features")
         columns = ColumnsOnDemand(
             {
                 **{name: partial(device.__getitem__, name) for name in device},
-                **{name: partial(_customer_column, name, customer) for name in CUSTOMER.specs},
+                **unpack_features(requests.each("features")),
                 **payment_columns(cents, requests.times_us, requests.each),
             }
         )
         times = canonical_timestamps(requests.each("event_timestamp"), requests.times_us)
         return Featured(requests, times, format_money(cents), columns)
-
-
-def _customer_column(name: str, features: Sequence[Any]) -> Column:
-    return from_list(CUSTOMER.specs[name].kind, list(map(attrgetter(name), features)))
 
 
 class Judge:
@@ -137,10 +132,16 @@ class Judge:
     Its state is the rule set that was applied last, as its control record has it.
     """
 
-    def __init__(self, shop: Shop, saved: bytes | None):
-        self._champion, self._applied = shop.champion, saved or b""
+    def __init__(
+        self,
+        shop: Shop,
+        champion: Champion | None,
+        earlier: Sequence[AppliedAt],
+        saved: bytes | None,
+    ):
+        self._champion, self._applied = champion, saved or b""
         # Whoever begins without state may begin behind control records that retention has removed.
-        self._earlier = applied_rules(shop.log) if saved is None else []
+        self._earlier = earlier if saved is None else ()
         self._put_in_force(decode_rules(saved).rule_set() if saved else shop.rules)
 
     def snapshot(self) -> bytes:
@@ -158,7 +159,7 @@ class Judge:
     def _begin(self, records: Records) -> None:
         first_us = records.arrival_us.item(0)
         before = [each.applied for each in self._earlier if each.arrival_us < first_us]
-        self._earlier = []
+        self._earlier = ()
         if before:
             self._put_in_force(before[-1].rule_set())
             self._applied = msgspec.json.encode(before[-1])

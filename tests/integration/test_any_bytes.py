@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dataflows.features.catalogue import CUSTOMER
-from dataflows.flows.payments import LAYOUT, Request
+from dataflows.features.columns import from_rows
+from dataflows.flows.payments import LAYOUT, Request, pack_features
 
 GOOD = {"event_id": "g", "event_type": "page_view", "user_id": "u1"}
 TIME = "2026-05-01T12:00:00Z"
@@ -98,7 +100,8 @@ def payment(**changes: object) -> bytes:
 def request(**changes: object) -> bytes:
     """A scoring request as its array; `layout` comes first."""
     names = ("layout", *Request.__struct_fields__)
-    features = [None] * len(CUSTOMER.specs)
+    (packed,) = pack_features(from_rows(CUSTOMER.specs, [{}]))
+    features = b64encode(packed).decode()
     fields = {"layout": LAYOUT, "event_timestamp": TIME, "transaction_id": "t", "user_id": "u"}
     given = {**fields, "cents": 1, "features": features, **changes}
     return json.dumps([given.get(name) for name in names]).encode()
@@ -117,8 +120,10 @@ def request(**changes: object) -> bytes:
         ("score", "scoring.requests", request(cents=10**400), "invalid"),
         ("score", "scoring.requests", request(cents=10**14), "invalid"),
         ("score", "scoring.requests", request(cents=-1), "invalid"),
-        ("score", "scoring.requests", request(features=["x"] * len(CUSTOMER.specs)), "invalid"),
-        ("score", "scoring.requests", request(features=[]), "invalid"),
+        ("score", "scoring.requests", request(features=[None] * len(CUSTOMER.specs)), "invalid"),
+        ("score", "scoring.requests", request(features="AAAA"), "invalid"),
+        ("score", "scoring.requests", request(features="no base64!"), "invalid"),
+        ("score", "scoring.requests", request(features=None), "invalid"),
         ("score", "scoring.requests", request(layout="0-of-another-version"), "invalid"),
         ("score", "scoring.requests", payment(cents=1), "invalid"),
     ],

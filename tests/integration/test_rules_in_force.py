@@ -17,7 +17,8 @@ from flow_bench import Bench
 from dataflows.connectors.log import Log
 from dataflows.detection.rules import RuleError, rule_texts
 from dataflows.features.catalogue import CUSTOMER
-from dataflows.flows.payments import REQUESTS, CustomerFeatures, Request
+from dataflows.features.columns import from_rows
+from dataflows.flows.payments import REQUESTS, Request, pack_features
 from dataflows.flows.rule_control import applied_rules
 from dataflows.flows.topology import RULE_SETS
 from dataflows.runtime.config import load_config
@@ -41,7 +42,7 @@ def request(number: int, euros: int) -> bytes:
                 "user_id": f"u{number}",
                 "cents": euros * 100,
                 "event_timestamp": (START + timedelta(minutes=number)).isoformat(),
-                "features": CustomerFeatures(*[None] * len(CUSTOMER.specs)),
+                "features": pack_features(from_rows(CUSTOMER.specs, [{}]))[0],
             }
         )
     )

@@ -25,7 +25,8 @@ from dataflows.detection.champion import NAME
 from dataflows.detection.models import Card, digest_of, linear_model
 from dataflows.detection.registry import Registry
 from dataflows.features.catalogue import CUSTOMER
-from dataflows.flows.payments import CustomerFeatures, Request
+from dataflows.features.columns import from_rows
+from dataflows.flows.payments import Request, pack_features
 from dataflows.runtime import slot as slots
 from dataflows.runtime.config import load_config
 from dataflows.runtime.recovery import reset_recovery
@@ -225,7 +226,7 @@ def requests(first: int, count: int) -> list[bytes | None]:
                     "user_id": "u",
                     "cents": 100,
                     "event_timestamp": (START + timedelta(hours=number)).isoformat(),
-                    "features": CustomerFeatures(*[None] * len(CUSTOMER.specs)),
+                    "features": pack_features(from_rows(CUSTOMER.specs, [{}]))[0],
                 }
             )
         )

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataflows.connectors.records import Records
 from dataflows.features.catalogue import CUSTOMER
+from dataflows.features.columns import Kind, from_rows
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.payments import (
     LAYOUT,
-    CustomerFeatures,
     Request,
+    pack_features,
     request_decoder,
+    unpack_features,
     with_names,
 )
 from dataflows.flows.score import decode
 
+FEATURES = dict(
+    zip(
+        CUSTOMER.specs,
+        (1, 1, 4, 9, 134.09, 630.44, 384.77, 127.5, 1.05, 0.5, 1, False, None),
+        strict=True,
+    )
+)
 REQUEST = Request(
     event_timestamp="2026-03-05T10:48:29.001720Z",
     transaction_id="t-1",
@@ -35,7 +47,7 @@ REQUEST = Request(
     customer_segment="vip",
     device_id=None,
     arrived_at=None,
-    features=CustomerFeatures(1, 1, 4, 9, 134.09, 630.44, 384.77, 127.5, 1.05, 0.5, 1, False, None),
+    features=pack_features(from_rows(CUSTOMER.specs, [FEATURES]))[0],
 )
 
 
@@ -47,7 +59,30 @@ def test_for_people_it_has_names() -> None:
     named = json.loads(with_names(msgspec.json.encode(REQUEST)))
     assert (named["cents"], named["shipping_country"]) == (13_409, None)
     assert list(named["features"]) == list(CUSTOMER.specs)
-    assert named["features"]["customer_amount_1h"] == 134.09
+    assert named["features"] == FEATURES
+
+
+NUMBERS = st.none() | st.floats(allow_nan=False)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            name: st.none() | st.booleans() if spec.kind is Kind.BOOLEAN else NUMBERS
+            for name, spec in CUSTOMER.specs.items()
+        }
+    ),
+    min_size=1,
+)
+
+
+@given(ROWS)
+def test_features_come_out_as_they_went_in(rows: list[dict[str, Any]]) -> None:
+    columns = from_rows(CUSTOMER.specs, rows)
+    found = {name: make() for name, make in unpack_features(pack_features(columns)).items()}
+    assert found.keys() == columns.keys()
+    for name, column in columns.items():
+        assert (found[name].valid == column.valid).all()
+        assert (found[name].values == column.values)[column.valid].all()
+        assert found[name].values.dtype == column.values.dtype
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b"[" * 100_000, b'["0-other"]'])
@@ -88,7 +123,7 @@ def test_the_layout_changes_with_what_stands_where() -> None:
     """When this fails, what is in flight cannot be read any more: raise the number in LAYOUT (the
     digest follows the features by itself), and say so in the notes of the release."""
     assert (LAYOUT, Request.__struct_fields__) == (
-        "1-30d16a3e",
+        "2-30d16a3e",
         (
             *("event_timestamp", "transaction_id", "user_id", "cents", "currency", "status"),
             *("items_count", "payment_method", "card_country", "shipping_country"),
