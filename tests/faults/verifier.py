@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import struct
 import time
+from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -383,7 +385,9 @@ def _check_scores(verdict: Verdict, topics: _Topics, accepted: list[Judged]) -> 
         "features",
         [_rounded(row) for row in _ask(FEATURES, payments=payments)],
         [
-            _rounded((request[TRANSACTION], *(request[CUSTOMER][place] for place in COMPARED)))
+            _rounded(
+                (request[TRANSACTION], *map(_doubles(request[CUSTOMER]).__getitem__, COMPARED))
+            )
             for request in requests
         ],
     )
@@ -396,6 +400,10 @@ def _check_scores(verdict: Verdict, topics: _Topics, accepted: list[Judged]) -> 
         [(alert["transaction_id"], alert["score"]) for alert in alerts],
     )
     verdict.figures |= {"scores": len(ids), "alerts": len(alerts)}
+
+
+def _doubles(packed: str) -> tuple[float, ...]:
+    return tuple(value for (value,) in struct.iter_unpack("<d", b64decode(packed)))
 
 
 def _rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:
