@@ -32,7 +32,7 @@ SETTINGS = {
 }
 PAYMENTS = "what was looked up for each payment"
 ID = re.compile('"transaction_id": "([^"]*)"')
-SMALL = ("--days", "3", "--events", "12000")
+SMALL = ("--days", "3", "--events", "20000")
 
 # What differs between any two demos: when a record arrived; how far ahead of that an event of the
 # far future is; and what ingest had seen of catalogue and profiles when it looked something up.
@@ -175,9 +175,9 @@ def kill_series(where: Path, size: Sequence[str], rate: int, kills: int, seed: i
 
 
 @pytest.mark.survives(1)
-def test_eight_kills_during_a_small_demo_change_nothing(tmp_path: Path) -> None:
+def test_twenty_kills_during_a_small_demo_change_nothing(tmp_path: Path) -> None:
     seed = int(os.environ.get("TIDEGATE_TEST_SEED", "20"))
-    kill_series(tmp_path, SMALL, rate=800, kills=8, seed=seed)
+    kill_series(tmp_path, SMALL, rate=1_000, kills=20, seed=seed)
 
 
 @pytest.mark.faults
