@@ -59,7 +59,7 @@ def apart(records: Records) -> tuple[list[Records], Records | None]:
     """The records with each state, and each control record, in a batch of its own; and the rest,
     from a state on whose last piece has not been read yet."""
     states = [(row, piece.count) for row, piece in _pieces(records) if not piece.number]
-    controls = [(row, 1) for row in range(len(records)) if _control(records, row) is not None]
+    controls = [(row, 1) for row, _ in _carried(records, CONTROL_HEADER)]
     batches, done = [], 0
     for row, count in sorted(states + controls):
         if done < row:
@@ -96,7 +96,9 @@ def control(topic: str, partition: int, content: bytes) -> Output:
 
 def controlled(records: Records) -> bytes | None:
     """What the control record says that is a batch of `apart`; None of every other batch."""
-    return _control(records, 0) if len(records) == 1 else None
+    if len(records) != 1:
+        return None
+    return next((content for _, content in _carried(records, CONTROL_HEADER)), None)
 
 
 def was_resharded(log: Log, topic: str, partitions: int) -> bool:
@@ -113,16 +115,16 @@ def unfinished(log: Log) -> list[str]:
     return [slot.removeprefix(RESHARD) for slot, m in markers.items() if m.counts.get(BEGUN)]
 
 
-def _control(records: Records, row: int) -> bytes | None:
-    headers = records.headers[row] if records.headers else ()
-    is_one = len(headers) == 2 and headers[1][0] == CONTROL_HEADER and records.values[row] is None
-    return headers[1][1] if is_one else None
-
-
 def _pieces(records: Records) -> Iterator[tuple[int, Piece]]:
+    for row, data in _carried(records, HEADER):
+        try:
+            yield row, _decode(data)
+        except msgspec.MsgspecError:  # somebody else's header
+            continue
+
+
+def _carried(records: Records, header: str) -> Iterator[tuple[int, bytes]]:
+    """The rows of heartbeats with that header behind their own, and what it holds."""
     for row, headers in enumerate(records.headers or ()):
-        if len(headers) == 2 and headers[1][0] == HEADER and records.values[row] is None:
-            try:
-                yield row, _decode(headers[1][1])
-            except msgspec.MsgspecError:  # somebody else's header
-                continue
+        if len(headers) == 2 and headers[1][0] == header and records.values[row] is None:
+            yield row, headers[1][1]
