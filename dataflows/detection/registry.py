@@ -74,14 +74,18 @@ class Registry:
         """A version, else the champion, else the newest, checked. Raises ModelError."""
         version = self.resolve(name, version)
         place = self.folder / name / version
-        try:
-            card, arrays = (place / CARD).read_bytes(), (place / ARRAYS).read_bytes()
-        except OSError as error:
-            raise ModelError(f"{place}: cannot be read: {error.strerror or error}") from error
-        known, model = open_artifact(card, arrays, str(place))
+        known, model = open_artifact(*self.read(name, version), str(place))
         if (known.name, known.version) != (name, version):
             raise ModelError(f"{place}: holds {known.name} {known.version}: move it there")
         return known, model
+
+    def read(self, name: str, version: str) -> tuple[bytes, bytes]:
+        """Card and arrays of a version, as they are in the folder. Raises ModelError."""
+        place = self.folder / name / version
+        try:
+            return (place / CARD).read_bytes(), (place / ARRAYS).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{place}: cannot be read: {error.strerror or error}") from error
 
     def resolve(self, name: str, version: str | None) -> str:
         """The full version of a beginning of one. Raises ModelError if none or several fit."""

@@ -23,9 +23,8 @@ from dataflows.connectors.records import Output, Records
 from dataflows.contracts.money import format_money
 from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.detection.alerts import Alert
-from dataflows.detection.champion import Champion, model_column
 from dataflows.detection.decision import DECISIONS, SEVERITIES, DecisionPolicy, alert_id
-from dataflows.detection.rules import RuleSet
+from dataflows.detection.payment_model import Panel, PaymentModel, model_column
 from dataflows.detection.scoring import Payers, Scorer, Scores
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import DEVICE, MODEL_SCORE, payment_columns
@@ -34,8 +33,16 @@ from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
 from dataflows.flows.entity_hop import Accepted, EntityHop
+from dataflows.flows.in_force import (
+    Applied,
+    AppliedAt,
+    AppliedRules,
+    applied_before,
+    decode_control,
+    decode_in_force,
+    open_applied,
+)
 from dataflows.flows.payments import Request, request_decoder, unpack_features
-from dataflows.flows.rule_control import AppliedAt, decode_rules, sets_before
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.handover import controlled
@@ -46,7 +53,7 @@ from dataflows.runtime.state import keep_large_state, keep_state
 
 
 def score(slot: Slot, shop: Shop) -> Dataflow:
-    judge = partial(Judge, shop, shop.champion, sets_before(shop))
+    judge = partial(Judge, shop, applied_before(shop))
     flow = Dataflow("score")
     records = read("read", flow, slot)
     requests = map_value("decode", records, decode)
@@ -55,6 +62,13 @@ def score(slot: Slot, shop: Shop) -> Dataflow:
     judged = keep_state("judge", featured, slot, judge, is_handed_over=False)
     publish("publish", judged, slot)
     return flow
+
+
+class Thought(msgspec.Struct, gc=False):
+    """What a challenger thinks of a payment."""
+
+    model: str
+    score: float
 
 
 class Scored(msgspec.Struct, gc=False, omit_defaults=True):
@@ -73,6 +87,7 @@ class Scored(msgspec.Struct, gc=False, omit_defaults=True):
     rule_set: str
     model_score: float | None = None
     model: str | None = None
+    challengers: Sequence[Thought] = ()
 
 
 class PublishedAlert(Alert, frozen=True, kw_only=True):
@@ -129,43 +144,61 @@ class DeviceHop(EntityHop):
 class Judge:
     """Scores the payments of a batch and gives reasons for those that raise an alert.
 
-    Its state is the rule set that was applied last, as its control record has it.
+    Its state is what was applied last, as its control records have it.
     """
 
-    def __init__(
-        self,
-        shop: Shop,
-        champion: Champion | None,
-        earlier: Sequence[AppliedAt],
-        saved: bytes | None,
-    ):
-        self._champion, self._applied = champion, saved or b""
+    def __init__(self, shop: Shop, earlier: Sequence[AppliedAt], saved: bytes | None):
+        self._shop = shop
+        self._in_force = decode_in_force(saved or b"")
         # Whoever begins without state may begin behind control records that retention has removed.
         self._earlier = earlier if saved is None else ()
-        self._put_in_force(decode_rules(saved).rule_set() if saved else shop.rules)
+        self._scorer: Scorer | None = None
+        self._panel: Panel | None = None
 
     def snapshot(self) -> bytes:
-        return self._applied
+        return msgspec.json.encode(self._in_force)
 
     def process(self, featured: Featured) -> Processed:
         if self._earlier:
             self._begin(featured.records)
         content = controlled(featured.records)
         if content is not None:
-            self._put_in_force(decode_rules(content).rule_set())
-            self._applied = content
+            self._put_in_force(decode_control(content))
         return self._judge(featured)
 
     def _begin(self, records: Records) -> None:
         first_us = records.arrival_us.item(0)
-        before = [each.applied for each in self._earlier if each.arrival_us < first_us]
+        for each in self._earlier:
+            if each.arrival_us < first_us:
+                self._put_in_force(each.applied)
         self._earlier = ()
-        if before:
-            self._put_in_force(before[-1].rule_set())
-            self._applied = msgspec.json.encode(before[-1])
 
-    def _put_in_force(self, rules: RuleSet) -> None:
-        self._scorer = Scorer(rules, DecisionPolicy())
+    def _put_in_force(self, applied: Applied) -> None:
+        self._in_force = self._in_force.after(applied)
+        if isinstance(applied, AppliedRules):
+            self._scorer = None
+        else:
+            self._panel = None
+
+    def _judges(self) -> tuple[Scorer, Panel]:
+        if self._scorer is None:
+            rules = self._in_force.rules
+            self._scorer = Scorer(rules.rule_set() if rules else self._shop.rules, DecisionPolicy())
+        if self._panel is None:
+            self._panel = self._open_panel()
+        return self._scorer, self._panel
+
+    def _open_panel(self) -> Panel:
+        models = self._in_force.models
+        if models is None:
+            return Panel(self._shop.champion)
+        return Panel(
+            self._open(models.champion) if models.champion else None,
+            [self._open(version) for version in models.challengers],
+        )
+
+    def _open(self, version: str) -> PaymentModel:
+        return open_applied(self._shop.log, version)
 
     def _judge(self, featured: Featured) -> Processed:
         requests = featured.requests
@@ -173,14 +206,14 @@ class Judge:
         records = decoded.records
         outputs = [dead_letters("dlq.score", records, decoded.rejections, "scoring.requests")]
         if count := len(requests.rows):
+            scorer, panel = self._judges()
             columns = featured.columns
-            thought = partial(model_column, self._champion, columns, count)
-            columns.add(MODEL_SCORE.name, thought)
+            columns.add(MODEL_SCORE.name, partial(model_column, panel.champion, columns, count))
             payers = Payers(requests.each("user_id"), requests.each("device_id"), requests.times_us)
-            scores = self._scorer.score(columns, payers)
+            scores = scorer.score(columns, payers)
             outputs += [
-                self._scores(featured, scores, payers),
-                self._alerts(featured, scores, payers),
+                _scores(featured, scorer, panel, scores, payers),
+                _alerts(featured, scorer, scores, payers),
             ]
         return Processed(
             offsets=records.offsets,
@@ -190,63 +223,77 @@ class Judge:
             watermark_us=requests.watermark_us,
         )
 
-    def _scores(self, featured: Featured, scores: Scores, payers: Payers) -> Output:
-        requests = featured.requests
-        scored = map(
-            Scored,
-            requests.each("transaction_id"),
-            payers.users,
-            payers.devices,
-            featured.times,
-            featured.amounts,
-            requests.each("currency"),
-            scores.score.tolist(),
-            _DECISIONS[scores.decision].tolist(),
-            self._scorer.rule_ids(scores),
-            self._scorer.shadow_rule_ids(scores),
-            repeat(self._scorer.rules.version),
-            *self._thoughts(featured),
-        )
-        return Output(
-            topic="scores",
-            causes=requests.decoded.records.offsets[requests.rows],
-            keys=list(map(str.encode, payers.users)),
-            values=list(map(_encode, scored)),
-            partition=requests.decoded.records.partition,
-        )
 
-    def _thoughts(self, featured: Featured) -> tuple[Iterable[Any], Iterable[str | None]]:
-        """The champion's score of each payment, and its version."""
-        if self._champion is None:
-            return repeat(None), repeat(None)
-        return featured.columns[MODEL_SCORE.name].for_json(), repeat(self._champion.version)
+def _scores(
+    featured: Featured, scorer: Scorer, panel: Panel, scores: Scores, payers: Payers
+) -> Output:
+    requests = featured.requests
+    scored = map(
+        Scored,
+        requests.each("transaction_id"),
+        payers.users,
+        payers.devices,
+        featured.times,
+        featured.amounts,
+        requests.each("currency"),
+        scores.score.tolist(),
+        _DECISIONS[scores.decision].tolist(),
+        scorer.rule_ids(scores),
+        scorer.shadow_rule_ids(scores),
+        repeat(scorer.rules.version),
+        *_thoughts(featured, panel),
+    )
+    return Output(
+        topic="scores",
+        causes=requests.decoded.records.offsets[requests.rows],
+        keys=list(map(str.encode, payers.users)),
+        values=list(map(_encode, scored)),
+        partition=requests.decoded.records.partition,
+    )
 
-    def _alerts(self, featured: Featured, scores: Scores, payers: Payers) -> Output:
-        records, rows = featured.requests.decoded.records, featured.requests.rows
-        raised = scores.alerts.tolist()
-        alerts = [self._alert(featured, scores, payers, i) for i in raised]
-        return Output(
-            topic="alerts",
-            causes=records.offsets[rows[raised]],
-            keys=[alert.user_id.encode() for alert in alerts],
-            values=list(map(_encode, alerts)),
-            partition=records.partition,
-        )
 
-    def _alert(self, featured: Featured, scores: Scores, payers: Payers, i: int) -> PublishedAlert:
-        request = featured.requests.payments[i]
-        return PublishedAlert(
-            alert_id=alert_id(request.transaction_id),
-            transaction_id=request.transaction_id,
-            user_id=request.user_id,
-            device_id=request.device_id,
-            event_timestamp=featured.times[i],
-            arrived_at=request.arrived_at,
-            total_amount=featured.amounts[i],
-            currency=request.currency or "",
-            score=scores.score.item(i),
-            decision=DECISIONS[scores.decision.item(i)],
-            severity=SEVERITIES[scores.severity.item(i)],
-            reasons=self._scorer.reasons(scores, featured.columns, i, payers),
-            rule_set=self._scorer.rules.version,
-        )
+def _thoughts(featured: Featured, panel: Panel) -> tuple[Iterable[Any], ...]:
+    """The champion's score of each payment, its version, and what the challengers think."""
+    columns, champion = featured.columns, panel.champion
+    own: tuple[Iterable[Any], ...] = (repeat(None), repeat(None))
+    if champion is not None:
+        own = columns[MODEL_SCORE.name].for_json(), repeat(champion.version)
+    others = [
+        map(Thought, repeat(each.version), each.column(columns).values.tolist())
+        for each in panel.challengers
+    ]
+    return (*own, zip(*others, strict=True) if others else repeat(()))
+
+
+def _alerts(featured: Featured, scorer: Scorer, scores: Scores, payers: Payers) -> Output:
+    records, rows = featured.requests.decoded.records, featured.requests.rows
+    raised = scores.alerts.tolist()
+    alerts = [_alert(featured, scorer, scores, payers, i) for i in raised]
+    return Output(
+        topic="alerts",
+        causes=records.offsets[rows[raised]],
+        keys=[alert.user_id.encode() for alert in alerts],
+        values=list(map(_encode, alerts)),
+        partition=records.partition,
+    )
+
+
+def _alert(
+    featured: Featured, scorer: Scorer, scores: Scores, payers: Payers, i: int
+) -> PublishedAlert:
+    request = featured.requests.payments[i]
+    return PublishedAlert(
+        alert_id=alert_id(request.transaction_id),
+        transaction_id=request.transaction_id,
+        user_id=request.user_id,
+        device_id=request.device_id,
+        event_timestamp=featured.times[i],
+        arrived_at=request.arrived_at,
+        total_amount=featured.amounts[i],
+        currency=request.currency or "",
+        score=scores.score.item(i),
+        decision=DECISIONS[scores.decision.item(i)],
+        severity=SEVERITIES[scores.severity.item(i)],
+        reasons=scorer.reasons(scores, featured.columns, i, payers),
+        rule_set=scorer.rules.version,
+    )

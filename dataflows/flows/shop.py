@@ -17,7 +17,7 @@ from dataflows.runtime.config import Config
 from dataflows.runtime.slot import Slot
 
 if TYPE_CHECKING:
-    from dataflows.detection.champion import Champion
+    from dataflows.detection.payment_model import PaymentModel
     from dataflows.detection.rules import RuleSet
 
 
@@ -47,8 +47,8 @@ class Shop:
         return load_rules(Path(self.config.rules))
 
     @cached_property
-    def champion(self) -> Champion | None:
-        from dataflows.detection.champion import open_champion
+    def champion(self) -> PaymentModel | None:
+        from dataflows.detection.payment_model import open_champion
 
         return open_champion(self.config.models_path)
 

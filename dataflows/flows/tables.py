@@ -114,6 +114,7 @@ def _as_time(text: str) -> str:
     return text if "T" in text else f"{text}T00:00:00Z"
 
 
+THOUGHT = pa.struct([("model", pa.string()), ("score", pa.float64())])
 REASON = pa.struct([("rule", pa.string()), ("weight", pa.float64()), ("text", pa.string())])
 DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
     "sessions": (
@@ -148,6 +149,7 @@ DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
                 ("rule_set", pa.string()),
                 ("model_score", pa.float64()),
                 ("model", pa.string()),
+                ("challengers", pa.list_(THOUGHT)),
             ]
         ),
         "event_timestamp",

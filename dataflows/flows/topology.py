@@ -10,7 +10,7 @@ from dataflows.contracts import Contract
 from dataflows.runtime.config import Config, Retention
 
 DAY_S = 86_400.0
-RULE_SETS = "control.rules"
+RULE_SETS, MODELS = "control.rules", "control.models"
 FLOWS = ("ingest", "sessionize", "features", "score", "late", "load")
 
 
@@ -32,13 +32,13 @@ class Topology:
         ]
 
     def writer_names(self) -> list[str]:
-        """Whoever leaves a marker: every slot of every flow, and who applies rules."""
+        """Whoever leaves a marker: every slot of every flow, and who applies rules or models."""
         slots = [
             f"{flow}.{topic}.{partition}"
             for flow in self.inputs
             for topic, partition in self.slots(flow)
         ]
-        return [*slots, RULE_SETS]
+        return [*slots, RULE_SETS, MODELS]
 
 
 def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
@@ -55,7 +55,7 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
     topics |= {"sessions": visits, "late.sessionize": visits, "dlq.sessionize": visits}
     topics |= {"scoring.requests": payments, "dlq.features": payments}
     topics |= {"scores": payments, "alerts": payments, "dlq.score": payments}
-    topics |= {RULE_SETS: 1, "reprocess.requests": 1, "dlq.late": 1, "dlq.load": 1}
+    topics |= {RULE_SETS: 1, MODELS: 1, "reprocess.requests": 1, "dlq.late": 1, "dlq.load": 1}
     by_source = {
         prefix: tuple(f"{prefix}.{source}" for source in contracts)
         for prefix in ("raw", "events", "late", "dlq", "buffered")

@@ -20,18 +20,22 @@ def explain(
 ) -> None:
     """Why a payment was decided as it was: rules, values, what each rule changes; and once more.
 
-    The decision is made again from the lake's payments, with the rule set that made it, as it is in
-    rules/ or was applied: it must come out the same, bit for bit. Exits with 1 if it does not.
+    The decision is made again from the lake's payments, with the rule set and the model that made
+    it, as they are in rules/ and models/ or were applied: it must come out the same, bit for bit.
+    Exits with 1 if it does not.
 
     Example: `tidegate explain 3f0c9d5e1a2b4c6d8e7f90a1b2c3d4e5`
     """
     import msgspec
 
+    from dataflows.detection.payment_model import PaymentModel
+    from dataflows.detection.registry import Registry
     from dataflows.detection.rules import RuleSet, load_rules
     from dataflows.runtime.exits import Exit
     from services.explain.explain import explain as run
     from services.explain.terminal import told
     from services.history.features import open_history
+    from services.models.standing import find_model
     from services.rules.apply import find_rule_set
 
     def rule_set(version: str) -> RuleSet:
@@ -40,9 +44,12 @@ def explain(
             return rules
         return find_rule_set(context.shop_as_it_is().log, version) or rules
 
+    def model(version: str) -> PaymentModel | None:
+        return find_model(context.shop().log, Registry(settings.models_path), version)
+
     settings = context.config()
     context.kernels()
-    answer = run(settings, open_history(settings), rule_set, name)
+    answer = run(settings, open_history(settings), rule_set, model, name)
     if json:
         print(msgspec.json.encode(answer).decode())
     else:

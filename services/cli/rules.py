@@ -150,10 +150,10 @@ def history(
     """
     import msgspec
 
-    from dataflows.flows.rule_control import applied_rules
+    from dataflows.flows.in_force import applied_rules
     from services.rules.terminal import history_lines
 
-    applied = [each.applied for each in applied_rules(context.shop().log)]
+    applied = applied_rules(context.shop().log)
     if json:
         print(msgspec.json.encode(applied).decode())
         return

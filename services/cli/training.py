@@ -27,6 +27,7 @@ _FOLDER = typer.Option(
 )
 Folder = Annotated[Path | None, _FOLDER]
 Name = Annotated[str, typer.Argument(help="The model's name.")]
+Note = Annotated[str, typer.Option(help="Why, for the history.")]
 Version = Annotated[str, typer.Argument(help="A version, or how it begins.")]
 
 
@@ -96,8 +97,8 @@ def train(
     Examples: `tidegate train --spec features/card_fraud.yaml --in payments.parquet`, `tidegate
     train --past --folds 1`
     """
-    from dataflows.detection.champion import NAME
     from dataflows.detection.models import Family
+    from dataflows.detection.payment_model import NAME
     from services.models.show import described
     from services.training.protocol import HANDBOOK, general
     from services.training.train import TrainSettings
@@ -179,13 +180,20 @@ def _say(line: str) -> None:
 
 @models_app.command("list")
 def list_(folder: Folder = None) -> None:
-    """All models with their versions, oldest first, and the champions.
+    """All models with their versions, oldest first, champions and challengers marked.
+
+    Who scores payments on the stream stands in the log; with --models only the folder is read.
 
     Example: `tidegate models list`
     """
+    from dataflows.detection.payment_model import NAME
     from services.models.show import listed
+    from services.models.standing import standing
 
-    for line in listed(_registry(folder)):
+    registry = _registry(folder)
+    on_the_stream = folder is None and NAME in registry.names()
+    stands = standing(context.shop().log, registry) if on_the_stream else None
+    for line in listed(registry, stands):
         print(line)
 
 
@@ -219,11 +227,16 @@ def promote(
     name: Name,
     version: Version,
     force: Annotated[bool, typer.Option("--force", help="Although it is worse.")] = False,
+    note: Note = "",
     folder: Folder = None,
 ) -> None:
     """Make a version the champion, unless it is worse than the present one.
 
-    Example: `tidegate models promote fraud 3f2a`
+    That of `payments` scores on the stream from the next payment of each partition on: a control
+    record says so in the log, which keeps the model, too. With --models only the folder is changed.
+
+    Examples: `tidegate models promote fraud 3f2a`, `tidegate models promote payments 91bc --note
+    "trained on October"`
     """
     from dataflows.detection.models import ModelError
     from dataflows.detection.registry import is_worse
@@ -231,25 +244,82 @@ def promote(
     registry = _registry(folder)
     full = registry.resolve(name, version)
     card, _ = registry.open(name, full)
-    if registry.champions(name):
-        champion, _ = registry.open(name)
-        worse = is_worse(card, champion)
-        if worse and not force:
+    stream = _stream(name, registry, folder)
+    champion = stream.stands.champion if stream else _champion(registry, name)
+    if champion is not None and not force:
+        worse = is_worse(card, registry.open(name, champion)[0])
+        if worse:
             raise ModelError(f"{name} {full}: {worse}: say --force to promote it all the same")
-    registry.promote(name, full, _now(), "forced" if force else "promoted")
-    print(f"{name}: {full} is the champion")
+    _promote(registry, stream, name, full, note or ("forced" if force else "promoted"))
+    print(f"{name}: {full} is the champion{_since(stream)}")
 
 
 @models_app.command()
-def rollback(name: Name, folder: Folder = None) -> None:
+def rollback(name: Name, note: Note = "", folder: Folder = None) -> None:
     """Make the version champion that was it before.
 
-    Example: `tidegate models rollback fraud`
+    Example: `tidegate models rollback payments --note "too many alerts"`
     """
+    from services.models.standing import champion_before
+
     registry = _registry(folder)
-    version = registry.before(name)
-    registry.promote(name, version, _now(), "rolled back")
-    print(f"{name}: {version} is the champion again")
+    stream = _stream(name, registry, folder)
+    version = champion_before(stream.shop.log, registry) if stream else registry.before(name)
+    _promote(registry, stream, name, version, note or "rolled back")
+    print(f"{name}: {version} is the champion again{_since(stream)}")
+
+
+@models_app.command()
+def challenge(name: Name, version: Version, note: Note = "") -> None:
+    """Let a version score payments in shadow, beside the champion: its scores are only published.
+
+    `tidegate models trial` compares them once labels have come.
+
+    Example: `tidegate models challenge payments 91bc`
+    """
+    registry, stream = _challenged(name)
+    full, stands = registry.resolve(name, version), stream.stands
+    if full == stands.champion:
+        raise typer.BadParameter(f"{full} is the champion")
+    others = [each for each in stands.challengers if each != full]
+    stream.put_in_force(stands.champion, [*others, full], note)
+    print(f"{name}: {full} is a challenger{_since(stream)}")
+
+
+@models_app.command()
+def withdraw(name: Name, version: Version, note: Note = "") -> None:
+    """Let a challenger score no longer.
+
+    Example: `tidegate models withdraw payments 91bc`
+    """
+    _, stream = _challenged(name)
+    fitting = [each for each in stream.stands.challengers if each.startswith(version)]
+    if len(fitting) != 1:
+        known = ", ".join(stream.stands.challengers) or "none"
+        raise typer.BadParameter(f"{version}: is not one of the challengers: there are {known}")
+    others = [each for each in stream.stands.challengers if each not in fitting]
+    stream.put_in_force(stream.stands.champion, others, note)
+    print(f"{name}: {fitting[0]} is no challenger{_since(stream)}")
+
+
+@models_app.command()
+def history(
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Who scored payments on the stream: champions and challengers, since when, by whom and why.
+
+    Example: `tidegate models history`
+    """
+    import msgspec
+
+    from dataflows.flows.in_force import applied_models
+    from services.models.show import history_lines
+
+    applied = applied_models(context.shop().log)
+    if json:
+        print(msgspec.json.encode(applied).decode())
+        return
+    print("\n".join(history_lines(applied)))
 
 
 @models_app.command()
@@ -264,6 +334,53 @@ def compare(name: Name, one: Version, other: Version, folder: Folder = None) -> 
     cards = [registry.open(name, registry.resolve(name, each))[0] for each in (one, other)]
     for line in compared(*cards):
         print(line)
+
+
+class _Stream:
+    """Where models of payments serve."""
+
+    def __init__(self, registry: Registry):
+        from services.models.standing import standing
+
+        self.shop, self._registry = context.shop(), registry
+        self.stands = standing(self.shop.log, registry)
+
+    def put_in_force(self, champion: str | None, challengers: list[str], note: str) -> None:
+        from services.models.standing import put_in_force
+
+        put_in_force(self.shop, self._registry, champion, challengers, note)
+
+
+def _stream(name: str, registry: Registry, folder: Path | None) -> _Stream | None:
+    from dataflows.detection.payment_model import NAME
+
+    return _Stream(registry) if name == NAME and folder is None else None
+
+
+def _challenged(name: str) -> tuple[Registry, _Stream]:
+    registry = _registry(None)
+    stream = _stream(name, registry, None)
+    if stream is None:
+        raise typer.BadParameter(f"{name}: only models called payments score on the stream")
+    return registry, stream
+
+
+def _promote(
+    registry: Registry, stream: _Stream | None, name: str, version: str, note: str
+) -> None:
+    if stream is not None:
+        others = [each for each in stream.stands.challengers if each != version]
+        stream.put_in_force(version, others, note)
+    registry.promote(name, version, _now(), note)
+
+
+def _champion(registry: Registry, name: str) -> str | None:
+    champions = registry.champions(name)
+    return champions[-1].version if champions else None
+
+
+def _since(stream: _Stream | None) -> str:
+    return ", from the next payment on" if stream else ""
 
 
 def _registry(folder: Path | None) -> Registry:

@@ -1,7 +1,7 @@
 """A decision taken apart: rules, values, what each rule changes, and the same decision again.
 
 What the stream said is in the lake; features come from the history, computed by the kernel of the
-stream. Rules are those of the decision's rule set, where they are to be had.
+stream. Rules and model are those of the decision, where they are to be had.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from dataflows.connectors.lake import LakeError, lake_files
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.detection.alerts import Reason
 from dataflows.detection.decision import DECISIONS, SEVERITIES, Decision, DecisionPolicy, Severity
+from dataflows.detection.payment_model import PaymentModel
 from dataflows.detection.rules import RuleSet
 from dataflows.detection.scoring import Payers, Scorer
 from dataflows.detection.sentences import in_words
-from dataflows.features.catalogue import CATALOGUE, DAY_US
+from dataflows.features.catalogue import CATALOGUE, DAY_US, MODEL_SCORE, OBSERVED
 from dataflows.features.columns import Columns, from_rows
 from dataflows.runtime.config import Config
 from services.explain.errors import NothingKnown
@@ -92,10 +93,15 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def explain(
-    config: Config, history: History, rule_set: Callable[[str], RuleSet], name: str
+    config: Config,
+    history: History,
+    rule_set: Callable[[str], RuleSet],
+    model: Callable[[str], PaymentModel | None],
+    name: str,
 ) -> Explanation:
     """Explain an alert or a payment by its id. `rule_set` gives the rules of a version, or others
-    where that version is not to be had. Raises NothingKnown, or LakeError."""
+    where that version is not to be had; `model` likewise, or None. Raises NothingKnown, or
+    LakeError."""
     alerts = _rows(config, "alerts", "alert_id = $1 OR transaction_id = $1", name)
     transaction = alerts[0]["transaction_id"] if alerts else name
     scores = _rows(config, "scores", "transaction_id = $1", transaction)
@@ -107,6 +113,7 @@ def explain(
         )
     said = scores[-1]
     rules = rule_set(said["rule_set"])
+    payment[MODEL_SCORE.name], version = _thought(history, model, said.get("model"), payment)
     columns = from_rows(CATALOGUE, [payment])
     scorer = Scorer(rules, DecisionPolicy())
     payer = Payers([payment["user_id"]], [payment["device_id"]], np.array([payment["event_us"]]))
@@ -118,7 +125,7 @@ def explain(
         rules=list(scorer.rule_ids(scored)[0]),
         rule_set=rules.version,
         model_score=payment["model_score"],
-        model=history.model,
+        model=version,
     )
     was = Decided(
         score=said["score"],
@@ -149,6 +156,21 @@ def explain(
         differences=_differences(was, again, alerts[0]["reasons"] if alerts else None, reasons),
         alerts_near=sum(alert["transaction_id"] != transaction for alert in near),
     )
+
+
+def _thought(
+    history: History,
+    model: Callable[[str], PaymentModel | None],
+    then: str | None,
+    payment: Mapping[str, Any],
+) -> tuple[float | None, str | None]:
+    """What the champion of then thinks of the payment, and its version; or else the one of now."""
+    if then is None:
+        return None, None
+    if then != history.model and (champion := model(then)) is not None:
+        thought = champion.column(from_rows(OBSERVED, [payment]))
+        return thought.values.item(0), then
+    return payment[MODEL_SCORE.name], history.model
 
 
 def _rows(config: Config, table: str, condition: str, *values: Any) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataflows.detection.champion import Champion, model_column, open_champion
+from dataflows.detection.payment_model import PaymentModel, model_column, open_champion
 from dataflows.features.catalogue import (
     CATALOGUE,
     CUSTOMER,
@@ -116,7 +116,7 @@ def _version(*of: str) -> str:
 
 
 def _history(
-    batches: Iterable[pa.RecordBatch], champion: Champion | None, say: Callable[[int], None]
+    batches: Iterable[pa.RecordBatch], champion: PaymentModel | None, say: Callable[[int], None]
 ) -> Iterator[pa.Table]:
     customer = RollingFeatures(CUSTOMER, LATENESS_US)
     device = RollingFeatures(DEVICE, LATENESS_US)

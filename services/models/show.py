@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dataflows.detection.models import Card
+from dataflows.detection.payment_model import NAME
 from dataflows.detection.registry import Registry
+from dataflows.flows.in_force import AppliedModels
+from services.models.standing import Standing
 
 _SHOWN = 10
 
 
-def listed(registry: Registry) -> list[str]:
-    """A line for each version of each model, the champion marked."""
+def listed(registry: Registry, of_payments: Standing | None) -> list[str]:
+    """A line for each version of each model, champions and challengers marked."""
     lines = []
     for name in registry.names():
         champions = registry.champions(name)
-        serving = champions[-1].version if champions else None
+        stands = Standing(champions[-1].version if champions else None)
+        if name == NAME and of_payments is not None:
+            stands = of_payments
         for version in registry.versions(name):
             card, _ = registry.open(name, version)
-            mark = "  champion" if version == serving else ""
-            lines.append(f"{name}  {version}  {card.family}  {_precision(card)}{mark}")
+            mark = stands.mark(version)
+            lines.append(f"{name}  {version}  {card.family}  {_precision(card)}  {mark}".rstrip())
     return lines or [f"no models in {registry.folder}: `tidegate train` makes one"]
+
+
+def history_lines(applied: Sequence[AppliedModels]) -> list[str]:
+    """Who scored payments, and since when."""
+    if not applied:
+        return [f"No model was put in force yet: `tidegate models promote {NAME} VERSION` does."]
+    return [
+        f"{each.number:>4}  {each.applied_at}  champion {each.champion or 'none'}"
+        + "".join(f", challenger {version}" for version in each.challengers)
+        + f"  {each.by}{f'  {each.note}' if each.note else ''}"
+        for each in applied
+    ]
 
 
 def _precision(card: Card) -> str:

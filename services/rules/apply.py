@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dataflows.connectors.log import Log, Marker
 from dataflows.detection.rules import RuleSet, parse_rules, rule_texts
+from dataflows.flows.in_force import AppliedRules, applied_rules, rule_outputs
 from dataflows.flows.payments import REQUESTS
-from dataflows.flows.rule_control import AppliedRules, applied_rules, rule_outputs
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import RULE_SETS
 from services.rules.plan import Plan, plan_rules
@@ -19,7 +19,7 @@ from services.rules.plan import Plan, plan_rules
 def in_force(log: Log) -> AppliedRules | None:
     """The set that was applied last. Raises LogError."""
     applied = applied_rules(log)
-    return applied[-1].applied if applied else None
+    return applied[-1] if applied else None
 
 
 def plan(shop: Shop) -> tuple[Plan, dict[str, str]]:
@@ -67,6 +67,6 @@ def apply(shop: Shop, texts: dict[str, str], note: str) -> AppliedRules:
 def find_rule_set(log: Log, version: str) -> RuleSet | None:
     """A set that was applied at some time. Raises LogError."""
     for each in reversed(applied_rules(log)):
-        if each.applied.version == version:
-            return each.applied.rule_set()
+        if each.version == version:
+            return each.rule_set()
     return None

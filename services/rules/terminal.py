@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dataflows.flows.rule_control import AppliedRules
+from dataflows.flows.in_force import AppliedRules
 from services.rules.plan import FieldChange, Kind, Plan, Step
 
 

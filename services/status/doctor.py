@@ -89,12 +89,12 @@ def _rules(config: Config) -> str:
 
 
 def _model(config: Config) -> str:
-    from dataflows.detection.champion import open_champion
+    from dataflows.detection.payment_model import open_champion
 
     champion = open_champion(config.models_path)
     if champion is None:
-        return "payments are scored by rules alone"
-    return f"payments are scored by {champion.version}, a {champion.model.family}"
+        return "no champion in models/: by default payments are scored by rules alone"
+    return f"the champion of models/ is {champion.version}, a {champion.model.family}"
 
 
 def _kernels(config: Config) -> str:

@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.detection.champion import READABLE
+from dataflows.detection.payment_model import READABLE
 from dataflows.features.catalogue import DAY_US
 from dataflows.features.columns import as_rows
 from dataflows.features.engine import NEVER

@@ -14,8 +14,8 @@ from command_line import CommandLine
 from flow_bench import Bench
 from past import DAYS, EVENTS, Past
 
-from dataflows.detection.champion import NAME, READABLE, open_champion
 from dataflows.detection.models import ModelError
+from dataflows.detection.payment_model import NAME, READABLE, open_champion
 from dataflows.detection.registry import CARD, Registry
 from services.cli import main
 from services.history.features import open_history
@@ -149,7 +149,7 @@ def test_doctor_says_who_scores(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tidegate = CommandLine(tmp_path, monkeypatch, capfd)
-    assert "ok   model: payments are scored by rules alone" in tidegate("doctor").out
+    assert "ok   model: no champion in models/" in tidegate("doctor").out
     version = Registry(models).champions(NAME)[-1].version
     monkeypatch.setenv("TIDEGATE_MODELS", str(models))
-    assert f"payments are scored by {version}, a random_forest" in tidegate("doctor").out
+    assert f"the champion of models/ is {version}, a random_forest" in tidegate("doctor").out

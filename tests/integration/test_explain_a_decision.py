@@ -26,7 +26,9 @@ UNSUSPICIOUS = 20
 
 
 def explained(past: Past, name: str, rules: RuleSet | None = None) -> Explanation:
-    return explain(past.bench.shop.config, past.history, lambda _: rules or past.rules, name)
+    return explain(
+        past.bench.shop.config, past.history, lambda _: rules or past.rules, lambda _: None, name
+    )
 
 
 def test_alerts_come_out_again_bit_for_bit(past: Past) -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from command_line import CommandLine
 from flow_bench import Bench
+from payments_to_score import START, pay, scores
 
 from dataflows.connectors.log import Log
 from dataflows.detection.rules import RuleError, rule_texts
-from dataflows.features.catalogue import CUSTOMER
-from dataflows.features.columns import from_rows
-from dataflows.flows.payments import REQUESTS, Request, pack_features
-from dataflows.flows.rule_control import applied_rules
+from dataflows.flows.in_force import applied_rules
+from dataflows.flows.payments import REQUESTS
 from dataflows.flows.topology import RULE_SETS
 from dataflows.runtime.config import load_config
 from dataflows.runtime.recovery import reset_recovery
@@ -28,31 +25,7 @@ from services.rules.apply import apply
 from services.status.slots import slot_statuses
 
 Make = Callable[..., Bench]
-START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUSE_RULES = Path(load_config().rules)
-
-
-def request(number: int, euros: int) -> bytes:
-    nothing: dict[str, Any] = dict.fromkeys(Request.__struct_fields__)
-    return msgspec.json.encode(
-        Request(
-            **nothing
-            | {
-                "transaction_id": f"t{number}",
-                "user_id": f"u{number}",
-                "cents": euros * 100,
-                "event_timestamp": (START + timedelta(minutes=number)).isoformat(),
-                "features": pack_features(from_rows(CUSTOMER.specs, [{}]))[0],
-            }
-        )
-    )
-
-
-def pay(bench: Bench, count: int, euros: int = 2_000) -> None:
-    """More payments behind what there is."""
-    there = bench.log.offsets(REQUESTS, 0)[1]
-    values: list[bytes | None] = [request(there + n, euros) for n in range(count)]
-    bench.publish(REQUESTS, values)
 
 
 def put_in_force(bench: Bench, **changed: tuple[str, str]) -> str:
@@ -62,10 +35,6 @@ def put_in_force(bench: Bench, **changed: tuple[str, str]) -> str:
         assert old in texts[rule]
         texts[rule] = texts[rule].replace(old, new)
     return apply(bench.shop, texts, "a test").version
-
-
-def scores(bench: Bench) -> list[dict[str, Any]]:
-    return [json.loads(record.value) for record in bench.records("scores") if record.value]
 
 
 def sets_of(bench: Bench) -> list[str]:
@@ -180,7 +149,7 @@ def test_on_kafka_every_partition_has_it_at_once(bench: Make, broker: Broker) ->
     assert controls(made.log) == [1, 1, 1]
     with_note = apply(made.shop, rule_texts(HOUSE_RULES), "back again")
     assert (with_note.number, controls(made.log)) == (2, [2, 2, 2])
-    assert [each.applied.number for each in applied_rules(made.log)] == [1, 2]
+    assert [each.number for each in applied_rules(made.log)] == [1, 2]
 
 
 def controls(log: Log) -> list[int]:

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from flow_bench import Bench
+from payments_to_score import keep_model
 from pyarrow import parquet
 
 from dataflows.connectors.lake import lake_files
 from dataflows.connectors.log import LogError
-from dataflows.detection.champion import NAME
-from dataflows.detection.models import Card, digest_of, linear_model
+from dataflows.detection.payment_model import NAME
 from dataflows.detection.registry import Registry
 from dataflows.features.catalogue import CUSTOMER
 from dataflows.features.columns import from_rows
@@ -272,24 +271,9 @@ def test_changed_rules_hold_from_what_is_not_published_yet_on(
 
 def promote(models: Path, weight: float) -> str:
     """Makes a model of the amount alone the champion; its version."""
-    model = linear_model(("total_amount",), np.array([weight]), np.zeros(1), 0.0)
-    card = Card(
-        name=NAME,
-        family=model.family,
-        features=model.features,
-        spec="here",
-        spec_version="0",
-        arrays=digest_of(model.arrays()),
-        trained={},
-        metrics={},
-        thresholds={},
-        calibration=[],
-        importance={},
-    ).sealed()
-    registry = Registry(models)
-    registry.add(card, model.arrays())
-    registry.promote(NAME, card.version, "2026-05-01T00:00:00+00:00", "promoted")
-    return card.version
+    version = keep_model(models, weight)
+    Registry(models).promote(NAME, version, "2026-05-01T00:00:00+00:00", "promoted")
+    return version
 
 
 def test_another_champion_scores_what_is_not_published_yet(

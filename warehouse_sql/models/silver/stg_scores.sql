@@ -17,6 +17,7 @@ select
     rule_set,
     model_score,
     model,
+    {{ list_as_json('challengers') }} as challengers,
     _topic,
     _partition,
     _offset

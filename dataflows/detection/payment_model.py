@@ -1,27 +1,29 @@
-"""The model that scores payments on the stream: a column for rules, like any other."""
+"""Models that score payments on the stream: the champion, whose score is a column for rules, and
+challengers in shadow, whose scores are only published."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from dataflows.detection.models import Model, check_features
+from dataflows.detection.models import Card, Model, check_features
 from dataflows.detection.registry import Registry
 from dataflows.features.catalogue import OBSERVED
 from dataflows.features.columns import Column, Columns, Kind, as_rows
 
 NAME: Final = "payments"
-"""The model of this name in the registry; others serve elsewhere, or nowhere."""
+"""The models of this name in the registry; others serve elsewhere, or nowhere."""
 READABLE: Final = {name: spec for name, spec in OBSERVED.items() if spec.kind is not Kind.TEXT}
 """The columns that such a model may read."""
 _DIGITS = 6  # as scores of rules
 
 
 @dataclass(frozen=True)
-class Champion:
+class PaymentModel:
     """A model that reads columns of payments, and its version."""
 
     model: Model
@@ -33,7 +35,21 @@ class Champion:
         return Column(np.round(scores, _DIGITS), np.ones(len(scores), np.bool_))
 
 
-def open_champion(folder: Path) -> Champion | None:
+@dataclass(frozen=True)
+class Panel:
+    """Who scores payments."""
+
+    champion: PaymentModel | None = None
+    challengers: Sequence[PaymentModel] = ()
+
+
+def payment_model(card: Card, model: Model, place: str) -> PaymentModel:
+    """A model as one of payments. Raises ModelError if it reads what the stream does not make."""
+    check_features(card, READABLE, place)
+    return PaymentModel(model, card.version)
+
+
+def open_champion(folder: Path) -> PaymentModel | None:
     """The champion of a folder of models, if there is one.
 
     Raises ModelError if it cannot be served: damaged, or it reads what the stream does not make.
@@ -42,11 +58,10 @@ def open_champion(folder: Path) -> Champion | None:
     if not registry.champions(NAME):
         return None
     card, model = registry.open(NAME)
-    check_features(card, READABLE, f"{folder / NAME / card.version}")
-    return Champion(model, card.version)
+    return payment_model(card, model, f"{folder / NAME / card.version}")
 
 
-def model_column(champion: Champion | None, columns: Columns, n: int) -> Column:
+def model_column(champion: PaymentModel | None, columns: Columns, n: int) -> Column:
     """`model_score` of n payments; null without a champion."""
     if champion is None:
         return Column(np.zeros(n), np.zeros(n, np.bool_))

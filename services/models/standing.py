@@ -1,0 +1,120 @@
+"""Which models score payments on the stream, and how that is changed: by control records."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from dataflows.connectors.log import Log, Marker
+from dataflows.detection.models import ModelError
+from dataflows.detection.payment_model import NAME, PaymentModel, payment_model
+from dataflows.detection.registry import Registry
+from dataflows.flows.in_force import (
+    AppliedModels,
+    Artifact,
+    applied_models,
+    kept_artifacts,
+    model_outputs,
+    open_applied,
+)
+from dataflows.flows.payments import REQUESTS
+from dataflows.flows.shop import Shop
+from dataflows.flows.topology import MODELS
+
+MAX_ARTIFACT_BYTES = 8 * 2**20
+"""Of one model in the log, packed; in base64 it stays below the longest record there."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Who scores payments: as it was applied, or else the champion of the folder."""
+
+    champion: str | None
+    challengers: tuple[str, ...] = ()
+    is_applied: bool = False
+
+    def mark(self, version: str) -> str:
+        if version == self.champion:
+            return "champion"
+        return "challenger" if version in self.challengers else ""
+
+
+def standing(log: Log, registry: Registry) -> Standing:
+    """Raises LogError, ModelError."""
+    applied = applied_models(log)
+    if applied:
+        return Standing(applied[-1].champion, applied[-1].challengers, is_applied=True)
+    champions = registry.champions(NAME)
+    return Standing(champions[-1].version if champions else None)
+
+
+def champion_before(log: Log, registry: Registry) -> str:
+    """The champion before the present one. Raises ModelError if there was none."""
+    champions = [each.version for each in registry.champions(NAME)]
+    champions += [each.champion for each in applied_models(log) if each.champion]
+    others = [each for each in champions if each != champions[-1]]
+    if not others:
+        raise ModelError(f"{NAME}: there was no champion before: promote a version instead")
+    return others[-1]
+
+
+def find_model(log: Log, registry: Registry, version: str) -> PaymentModel | None:
+    """A model of payments, from the folder or from the log. Raises LogError, ModelError."""
+    if NAME in registry.names() and version in registry.versions(NAME):
+        card, model = registry.open(NAME, version)
+        return payment_model(card, model, f"{registry.folder / NAME / version}")
+    return open_applied(log, version) if version in kept_artifacts(log) else None
+
+
+def put_in_force(
+    shop: Shop, registry: Registry, champion: str | None, challengers: Sequence[str], note: str
+) -> AppliedModels:
+    """From the next payment of each partition on, these score, in one transaction over all.
+
+    Each is opened first, so what cannot serve never comes into the log. Whoever applies at the same
+    time is fenced: of two, one succeeds.
+
+    Raises:
+        ModelError: one of them cannot serve.
+        Fenced: somebody else put models in force at the same time.
+        LogError: the log does not take it.
+    """
+    log = shop.log
+    log.prepare([MODELS], list(shop.topology.topics))
+    writer = log.writer(MODELS)
+    try:
+        there = kept_artifacts(log)
+        wanted = [version for version in (champion, *challengers) if version is not None]
+        artifacts = {
+            version: _artifact(registry, version) for version in wanted if version not in there
+        }
+        before = applied_models(log)
+        applied = AppliedModels(
+            number=before[-1].number + 1 if before else 1,
+            champion=champion,
+            challengers=tuple(challengers),
+            applied_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            by=f"{getpass.getuser()}@{socket.gethostname()}",
+            note=note,
+        )
+        outputs = model_outputs(applied, artifacts, shop.topology.topics[REQUESTS])
+        seq = writer.marker.seq + 1 if writer.marker else 1
+        writer.commit(outputs, Marker(seq=seq, next_offset=applied.number))
+    finally:
+        writer.close()
+    return applied
+
+
+def _artifact(registry: Registry, version: str) -> Artifact:
+    card, arrays = registry.read(NAME, version)
+    artifact = Artifact.of(card, arrays)
+    artifact.open(version)
+    if len(artifact.packed_arrays) > MAX_ARTIFACT_BYTES:
+        raise ModelError(
+            f"{registry.folder / NAME / version}: {len(artifact.packed_arrays):,} bytes packed, of "
+            f"at most {MAX_ARTIFACT_BYTES:,}: train it with fewer --trees"
+        )
+    return artifact

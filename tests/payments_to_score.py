@@ -1,0 +1,75 @@
+"""Payments to be scored, and models that read the amount alone, so that their scores are known."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from flow_bench import Bench
+
+from dataflows.detection.models import Card, digest_of, linear_model
+from dataflows.detection.payment_model import NAME
+from dataflows.detection.registry import Registry
+from dataflows.features.catalogue import CUSTOMER
+from dataflows.features.columns import from_rows
+from dataflows.flows.payments import REQUESTS, Request, pack_features
+
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def request(number: int, euros: int) -> bytes:
+    """A payment a minute."""
+    nothing: dict[str, Any] = dict.fromkeys(Request.__struct_fields__)
+    return msgspec.json.encode(
+        Request(
+            **nothing
+            | {
+                "transaction_id": f"t{number}",
+                "user_id": f"u{number}",
+                "cents": euros * 100,
+                "event_timestamp": (START + timedelta(minutes=number)).isoformat(),
+                "features": pack_features(from_rows(CUSTOMER.specs, [{}]))[0],
+            }
+        )
+    )
+
+
+def pay(bench: Bench, count: int, euros: int = 2_000) -> None:
+    """More payments behind what there is."""
+    there = bench.log.offsets(REQUESTS, 0)[1]
+    values: list[bytes | None] = [request(there + n, euros) for n in range(count)]
+    bench.publish(REQUESTS, values)
+
+
+def scores(bench: Bench) -> list[dict[str, Any]]:
+    return [json.loads(record.value) for record in bench.records("scores") if record.value]
+
+
+def keep_model(models: Path, weight: float, precision: float = 0.5) -> str:
+    """Puts one into the folder; its version."""
+    model = linear_model(("total_amount",), np.array([weight]), np.zeros(1), 0.0)
+    card = Card(
+        name=NAME,
+        family=model.family,
+        features=model.features,
+        spec="here",
+        spec_version="0",
+        arrays=digest_of(model.arrays()),
+        trained={},
+        metrics={"average_precision": {"value": precision, "low": precision, "high": precision}},
+        thresholds={},
+        calibration=[],
+        importance={},
+    ).sealed()
+    Registry(models).add(card, model.arrays())
+    return card.version
+
+
+def score_of(weight: float, euros: float) -> float:
+    """What such a model thinks of a payment."""
+    return round(1 / (1 + math.exp(-weight * euros)), 6)
