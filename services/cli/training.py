@@ -303,6 +303,33 @@ def withdraw(name: Name, version: Version, note: Note = "") -> None:
 
 
 @models_app.command()
+def trial(
+    delay_days: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Latest days to leave out: labels may come.")
+    ] = 7,
+    alerts_per_day: Annotated[
+        float, typer.Option(min=1, metavar="N", help="How many can be looked at.")
+    ] = 100.0,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Challengers of `payments` beside the champion, on the payments that both scored.
+
+    Over the scores of the lake and the labels that have come.
+
+    Example: `tidegate models trial --alerts-per-day 20`
+    """
+    import msgspec
+
+    from services.models.trial import trial_lines, trials
+
+    found = trials(context.config(), delay_days, alerts_per_day)
+    if json:
+        print(msgspec.json.encode(found).decode())
+        return
+    print("\n\n".join("\n".join(trial_lines(each)) for each in found))
+
+
+@models_app.command()
 def history(
     json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import pytest
 from command_line import CommandLine
 from flow_bench import Bench
 from past import DAYS, EVENTS, Past
+from payments_to_score import keep_model
+from sklearn.metrics import average_precision_score
 
 from dataflows.detection.models import ModelError
 from dataflows.detection.payment_model import NAME, READABLE, open_champion
 from dataflows.detection.registry import CARD, Registry
 from services.cli import main
 from services.history.features import open_history
+from services.models.standing import put_in_force
+from services.models.trial import trials
 
 SUSPECTS = """\
 id: suspects
@@ -153,3 +158,51 @@ def test_doctor_says_who_scores(
     version = Registry(models).champions(NAME)[-1].version
     monkeypatch.setenv("TIDEGATE_MODELS", str(models))
     assert f"the champion of models/ is {version}, a random_forest" in tidegate("doctor").out
+
+
+def test_a_challenger_is_judged_beside_the_champion(
+    past: Past,
+    models: Path,
+    bench: Callable[..., Bench],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    others = tmp_path / "others"
+    shutil.copytree(models, others)
+    registry = Registry(others)
+    good = registry.champions(NAME)[-1].version
+    poor = keep_model(others, -0.01)
+    made = bench(models=str(others))
+    put_in_force(made.shop, registry, good, [poor], "")
+    made.simulate(days=DAYS, events=EVENTS)
+    for topic in ("raw.transactions", "raw.labels"):
+        made.run("ingest", topic=topic)
+    made.run("features", "score")
+    for topic in ("scores", "events.labels"):
+        made.run("load", topic=topic)
+
+    (trial,) = trials(made.shop.config, delay_days=10, alerts_per_day=5)
+    newest = max(score["event_timestamp"] for score in past.scores)[:10]
+    until = (date.fromisoformat(newest) - timedelta(days=10)).isoformat()
+    tried = [score for score in scores_of(made).values() if score["event_timestamp"][:10] <= until]
+    frauds = [past.is_fraud.get(score["transaction_id"], False) for score in tried]
+    assert (trial.payments, trial.frauds, trial.last_day) == (len(tried), sum(frauds), until)
+    assert trial.challenger.version == poor
+    for figures, thought in (
+        (trial.champion, [score["model_score"] for score in tried]),
+        (trial.challenger, [score["challengers"][0]["score"] for score in tried]),
+    ):
+        expected = average_precision_score(frauds, thought)
+        assert figures.average_precision == pytest.approx(expected, abs=1e-12)
+        alerted = [score >= figures.threshold for score in thought]
+        caught = sum(a and f for a, f in zip(alerted, frauds, strict=True))
+        assert figures.recall == pytest.approx(caught / sum(frauds))
+    assert trial.champion.recall > trial.challenger.recall
+
+    tidegate = CommandLine(tmp_path, monkeypatch, capfd)
+    data = made.shop.config.data_path
+    told = tidegate("-d", data, "models", "trial", "--delay-days", "10").out.splitlines()
+    assert told[1].split() == ["champion", good, "challenger", poor]
+    nobody = tidegate("-d", past.bench.shop.config.data_path, "models", "trial")
+    assert (nobody.code, "no challenger has scored a payment" in nobody.err) == (78, True)
