@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.detection import model_kernel as kernel
+from dataflows.detection.profile import Profile
 from dataflows.errors import TidegateError
 
 FORMAT: Final = 1
@@ -187,6 +188,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     calibration: list[dict[str, float]]
     importance: dict[str, float]
     version: str = ""
+    profile: dict[str, Profile] | msgspec.UnsetType = msgspec.UNSET  # of features and scores
 
     def sealed(self) -> Card:
         """The card with its version, as it is when read back."""

@@ -303,6 +303,41 @@ def withdraw(name: Name, version: Version, note: Note = "") -> None:
 
 
 @models_app.command()
+def drift(
+    version: Annotated[
+        str | None, typer.Argument(help="A version of `payments`; default: the champion.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, metavar="N", help="How many, up to the newest.")] = 7,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Whether payments still look as they did when the model of `payments` was trained.
+
+    By feature and score: the population stability index, and what is missing; and whether the
+    stream's scores come out again. Exits with 1 if an index is 0.25 or more, or a score differs.
+
+    Examples: `tidegate models drift`, `tidegate models drift 91bc --days 1 --json`
+    """
+    import msgspec
+
+    from dataflows.detection.payment_model import NAME
+    from dataflows.runtime.exits import Exit
+    from services.history.features import open_history
+    from services.models.drift import drift as measure
+    from services.models.drift import drift_lines
+
+    registry, settings = _registry(None), context.config()
+    card, model = registry.open(NAME, version)
+    context.kernels()
+    found = measure(settings, open_history(settings), card, model, days)
+    if json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print("\n".join(drift_lines(found)))
+    if not found.is_sound:
+        raise typer.Exit(Exit.CHECK_FAILED)
+
+
+@models_app.command()
 def trial(
     delay_days: Annotated[
         int, typer.Option(min=0, metavar="N", help="Latest days to leave out: labels may come.")

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dataflows.detection.models import Card, Family, Model, digest_of
+from dataflows.detection.profile import profile
 from services.training import metrics
 from services.training.errors import TrainingError
 from services.training.examples import Examples
@@ -122,6 +123,10 @@ def train(
         thresholds=_thresholds(judged, settings),
         calibration=metrics.calibration(_pooled(judged)),
         importance=_importance(model, rows[folds[-1].test], judged[-1], settings.seed),
+        profile={
+            "score": profile(_pooled(judged).scores),
+            **{name: profile(rows[chosen, f]) for f, name in enumerate(names)},
+        },
     )
     return Trained(card.sealed(), model, arrays)
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from command_line import CommandLine
 from flow_bench import Bench
@@ -206,3 +209,43 @@ def test_a_challenger_is_judged_beside_the_champion(
     assert told[1].split() == ["champion", good, "challenger", poor]
     nobody = tidegate("-d", past.bench.shop.config.data_path, "models", "trial")
     assert (nobody.code, "no challenger has scored a payment" in nobody.err) == (78, True)
+
+
+def test_drift_and_skew_are_told(
+    scored: Bench,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for topic in ("events.transactions", "scores"):
+        scored.run("load", topic=topic)
+    data = scored.shop.config.data_path
+    monkeypatch.setenv("TIDEGATE_MODELS", str(models))
+    tidegate = CommandLine(tmp_path, monkeypatch, capfd)
+    as_it_was = json.loads(tidegate("-d", data, "models", "drift", "--days", "40", "--json").out)
+    card, _ = Registry(models).open(NAME)
+    assert set(as_it_was["shifts"]) == {"score", *card.features}
+    assert as_it_was["payments"] == as_it_was["compared"] == len(scores_of(scored))
+    assert as_it_was["differing"] == 0
+    # What it was trained on is most of the forty days.
+    assert as_it_was["shifts"]["total_amount"]["index"] < 0.02
+
+    (first, *_) = sorted((data / "lake" / "scores").rglob("*.parquet"))
+    table = pq.read_table(first, partitioning=None)
+    raised = pc.add(table["model_score"], pa.array([0.25] + [0.0] * (len(table) - 1)))
+    place = table.schema.get_field_index("model_score")
+    pq.write_table(table.set_column(place, "model_score", raised), first)
+    other = tidegate("-d", data, "models", "drift", "--days", "40")
+    assert other.code == 1
+    count = as_it_was["payments"]
+    assert f"{count - 1:,} of {count:,} scores of the stream come out the same" in other.out
+
+    shutil.copytree(models, tmp_path / "old")
+    registry = Registry(tmp_path / "old")
+    without = keep_model(tmp_path / "old", 0.01)
+    refused = tidegate("-d", data, "models", "drift", without)
+    assert refused.code == 78
+    monkeypatch.setenv("TIDEGATE_MODELS", str(registry.folder))
+    refused = tidegate("-d", data, "models", "drift", without)
+    assert (refused.code, "does not say what payments looked like" in refused.err) == (78, True)
