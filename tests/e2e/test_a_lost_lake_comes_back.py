@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 from places import EVENTS, Place
+
+pytestmark = pytest.mark.slow
 
 TABLES = ("clickstream", "sessions", "transactions")
 

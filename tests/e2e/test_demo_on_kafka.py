@@ -13,7 +13,7 @@ from places import SMALL_DEMO, Demonstrated, demo
 
 from services.report.lake import Lake
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 
 # Where a record was and when it arrived differ between two runs. So may what ingest had seen of a
 # customer when a payment came, which rules ask for: such payments are left out, and few.

@@ -21,7 +21,7 @@ from dataflows.flows.opening import open_shop
 from dataflows.runtime.config import HOUSE, load_config
 from services.status.slots import slot_statuses
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine takes its time
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a busy machine takes its time
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"^## ", re.MULTILINE)

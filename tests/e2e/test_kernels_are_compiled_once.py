@@ -13,6 +13,8 @@ from places import COMMAND, CONFIG, EVENTS, Place
 
 from dataflows.runtime.config import HOUSE
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 4
 COMPILING = "compiling kernels, once"
 NESTED = b"[" * 70 + b"]" * 70

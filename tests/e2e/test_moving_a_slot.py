@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
 from places import EVENTS, Place
 from test_stopping_and_starting import forget_what_was_read, outputs
+
+pytestmark = pytest.mark.slow
 
 
 def test_export_lose_restore_and_go_on(place: Place) -> None:

@@ -15,7 +15,7 @@ from places import CONFIG, Place
 
 from services.broker.broker import Broker
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dataflows.runtime.exits import Exit
 from services.broker.broker import Broker
 from services.status.peek import peek_records
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 
 FLOWS = ("ingest", "sessionize")
 BEGIN = datetime(2026, 5, 1, 8, tzinfo=UTC)

@@ -7,9 +7,12 @@ import os
 import signal
 from datetime import UTC, datetime
 
+import pytest
 from places import CONFIG, EVENTS, Place, alive, wait_until
 
 from services.status.peek import Record, peek_records
+
+pytestmark = pytest.mark.slow
 
 
 def outputs(place: Place) -> dict[str, list[Record]]:

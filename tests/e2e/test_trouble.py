@@ -15,6 +15,8 @@ from places import CONFIG, EVENTS, PATIENCE_S, Place, fill, mounted
 from dataflows.connectors.lake import lake_files
 from services.status.peek import peek_records
 
+pytestmark = pytest.mark.slow
+
 LOOPS_SOON = (
     '\n[service]\nport = 0\nalone = []\nrestart_backoff = "10ms"\ncrash_loop_restarts = 2\n'
 )

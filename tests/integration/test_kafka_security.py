@@ -16,7 +16,7 @@ from secured_kafka import WAYS, SecuredKafka
 from dataflows.connectors.log import Log, LogError, Marker, open_log
 from dataflows.connectors.records import Output
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 
 SLOT = "sessionize.events.0"
 WITHIN_S = 30.0

@@ -28,6 +28,8 @@ from services.simulator.settings import FaultRates, SimulationSettings
 from services.simulator.simulate import simulate
 from services.status.slots import slot_statuses
 
+pytestmark = pytest.mark.slow
+
 CLICKS = ("raw.clickstream", "late.clickstream", "events.clickstream")
 MORE_CLICKS, MORE_PAYMENTS = {"partitions.clickstream": 4}, {"partitions.transactions": 2}
 SETTINGS = {"slots.snapshot_interval": "1s", "slots.reference_wait": "1s"}

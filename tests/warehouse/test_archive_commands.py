@@ -15,6 +15,8 @@ from warehouse_shop import Shop, put
 from dataflows.connectors.lake import LakeWriter, lake_gaps, lake_progress
 from services.warehouse.build import build
 
+pytestmark = pytest.mark.slow
+
 TABLES = (
     *("alerts", "clickstream", "customer_profiles", "customer_support", "labels"),
     *("product_catalog", "scores", "sessions", "transactions"),

@@ -7,12 +7,15 @@ import random
 import time
 from pathlib import Path
 
+import pytest
 from archived_shop import ArchivedShop, rows
 from places import COMMAND, LOUD, Running, wait_until
 
 from dataflows.connectors.lake import lake_gaps, lake_progress
 from services.archive.store import Archive, Choice
 from services.archive.verify import verify
+
+pytestmark = pytest.mark.slow
 
 KILLS = 3
 
