@@ -19,6 +19,7 @@ RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheel
 COPY schemas /opt/tidegate/schemas
 COPY config/prices.yaml /opt/tidegate/config/prices.yaml
 COPY rules /opt/tidegate/rules
+COPY metrics /opt/tidegate/metrics
 COPY features /opt/tidegate/features
 COPY warehouse_sql /opt/tidegate/warehouse_sql
 # Byte code of all that is imported, and the kernels' machine code. (A machine with another kind of
@@ -27,6 +28,7 @@ ENV PATH=/opt/tidegate/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/tidegate/kernels \
     TIDEGATE_SCHEMAS=/opt/tidegate/schemas \
     TIDEGATE_RULES=/opt/tidegate/rules \
+    TIDEGATE_METRICS=/opt/tidegate/metrics \
     TIDEGATE_WAREHOUSE_SQL=/opt/tidegate/warehouse_sql
 WORKDIR /tmp
 RUN tidegate doctor && python -c "import dataflows, services; from importlib import import_module; \
@@ -54,6 +56,7 @@ ENV PATH=/opt/tidegate/bin:$PATH \
     TIDEGATE_DATA_DIR=/var/lib/tidegate \
     TIDEGATE_SCHEMAS=/opt/tidegate/schemas \
     TIDEGATE_RULES=/opt/tidegate/rules \
+    TIDEGATE_METRICS=/opt/tidegate/metrics \
     TIDEGATE_WAREHOUSE_SQL=/opt/tidegate/warehouse_sql \
     TIDEGATE_COST_PRICES=/opt/tidegate/config/prices.yaml \
     TIDEGATE_SERVICE_HOST=0.0.0.0

@@ -17,6 +17,7 @@ from dataflows.runtime.config import Config
 from dataflows.runtime.slot import Slot
 
 if TYPE_CHECKING:
+    from dataflows.detection.metrics import Metrics
     from dataflows.detection.payment_model import PaymentModel
     from dataflows.detection.rules import RuleSet
 
@@ -51,6 +52,12 @@ class Shop:
         from dataflows.detection.payment_model import open_champion
 
         return open_champion(self.config.models_path)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        from dataflows.detection.metrics import load_metrics
+
+        return load_metrics(Path(self.config.metrics), self.contracts)
 
     @cached_property
     def pii_key(self) -> bytes:

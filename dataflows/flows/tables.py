@@ -116,6 +116,18 @@ def _as_time(text: str) -> str:
 
 THOUGHT = pa.struct([("model", pa.string()), ("score", pa.float64())])
 REASON = pa.struct([("rule", pa.string()), ("weight", pa.float64()), ("text", pa.string())])
+_MEASURED = [
+    ("metric", pa.string()),
+    ("segment", pa.string()),
+    ("window_start", TIME),
+    ("window_end", TIME),
+    ("value", pa.float64()),
+    ("expected", pa.float64()),
+    ("lower", pa.float64()),
+    ("upper", pa.float64()),
+    ("score", pa.float64()),
+    ("version", pa.string()),
+]
 DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
     "sessions": (
         pa.schema(
@@ -173,6 +185,17 @@ DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
             ]
         ),
         "event_timestamp",
+    ),
+    "metrics": (pa.schema(_MEASURED), "window_start"),
+    "anomalies": (
+        pa.schema(
+            [
+                *_MEASURED,
+                ("anomaly_id", pa.string()),
+                ("explanation", pa.string()),
+            ]
+        ),
+        "window_start",
     ),
     "reprocess.requests": (
         pa.schema(

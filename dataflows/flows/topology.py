@@ -11,7 +11,7 @@ from dataflows.runtime.config import Config, Retention
 
 DAY_S = 86_400.0
 RULE_SETS, MODELS = "control.rules", "control.models"
-FLOWS = ("ingest", "sessionize", "features", "score", "late", "load")
+FLOWS = ("ingest", "sessionize", "features", "score", "measure", "detect", "late", "load")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
     topics |= {"sessions": visits, "late.sessionize": visits, "dlq.sessionize": visits}
     topics |= {"scoring.requests": payments, "dlq.features": payments}
     topics |= {"scores": payments, "alerts": payments, "dlq.score": payments}
+    topics |= {"metrics.parts": 1, "metrics": 1, "anomalies": 1, "dlq.measure": 1, "dlq.detect": 1}
     topics |= {RULE_SETS: 1, MODELS: 1, "reprocess.requests": 1, "dlq.late": 1, "dlq.load": 1}
     by_source = {
         prefix: tuple(f"{prefix}.{source}" for source in contracts)
@@ -68,13 +69,16 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
             "sessionize": ("events.clickstream",),
             "features": ("events.transactions",),
             "score": ("scoring.requests",),
+            "measure": by_source["events"],
+            "detect": ("metrics.parts",),
             "late": by_source["late"],
             "load": (
                 *by_source["events"],
                 *by_source["buffered"],
                 *by_source["dlq"],
-                *("sessions", "scores", "alerts", "reprocess.requests"),
-                *("dlq.sessionize", "dlq.features", "dlq.score", "dlq.late"),
+                *("sessions", "scores", "alerts", "metrics", "anomalies", "reprocess.requests"),
+                *("dlq.sessionize", "dlq.features", "dlq.score"),
+                *("dlq.measure", "dlq.detect", "dlq.late"),
             ),
         },
     )

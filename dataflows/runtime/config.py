@@ -128,6 +128,8 @@ class Cost(Section, frozen=True):
     cpu_us_sessionize: Decimal = Decimal("2.5")
     cpu_us_features: Decimal = Decimal("8.4")
     cpu_us_score: Decimal = Decimal("10.3")
+    cpu_us_measure: Decimal = Decimal("5.1")  # on the embedded log, as detect
+    cpu_us_detect: Decimal = Decimal("40")
     cpu_us_late: Decimal = Decimal("5.4")  # not measured: as ingest
     cpu_us_load: Decimal = Decimal("5.5")
 
@@ -153,6 +155,7 @@ class Config(Section, frozen=True):
     data_dir: str = ".tidegate"
     schemas: str = str(HOUSE / "schemas")
     rules: str = str(HOUSE / "rules")
+    metrics: str = str(HOUSE / "metrics")
     models: str = ""
     warehouse_sql: str = str(HOUSE / "warehouse_sql")
     partitions: dict[str, Positive] = {}

@@ -25,6 +25,7 @@ from services.cli import (
     explain,
     features,
     inspection,
+    metrics,
     replay,
     rules,
     running,
@@ -51,6 +52,7 @@ for module in (running, data, inspection, replay, demo, training, explain, cost)
     module.register(app)
 app.add_typer(detect.app, name="detect")
 app.add_typer(features.app, name="features")
+app.add_typer(metrics.app, name="metrics")
 app.add_typer(rules.app, name="rules")
 app.add_typer(topics.app, name="topics")
 app.add_typer(contracts.app, name="contracts")

@@ -12,6 +12,7 @@ from dataflows.connectors.log import Log, Marker
 from dataflows.connectors.records import HEARTBEAT_HEADER
 from dataflows.flows.load import lake_table
 from dataflows.flows.shop import Shop
+from dataflows.flows.tables import DOCUMENTS
 from dataflows.runtime.fates import Reconciliation
 from services.cost.errors import CostError
 from services.cost.lake import LakeRows
@@ -20,15 +21,17 @@ from services.status.peek import Record, peek_records
 
 SAMPLE_RECORDS = 5_000  # the last of each partition
 
-# Of which source the records are, where the topic's name does not say so.
-_SOURCES = {"scoring.requests": "transactions"}
+# The table that has as many rows as the topic has records, or so many times as many, where the
+# topic's name does not say so.
+_TABLES = {"scoring.requests": "transactions", "metrics.parts": "metrics"}
 
 
 def topics(shop: Shop, lake: LakeRows) -> list[Topic]:
     """Every topic that a flow reads: its records by event date, and their size.
 
     The lake says from which topic each row is. A topic that it does not hold has as many records a
-    day as its source has events, times what the flows' counts say of both. Heartbeats are left out.
+    day as a table beside it has rows (as a rule its source's), times what the flows' counts say of
+    both. Heartbeats are left out.
 
     Raises:
         CostError: the log is not the one that the lake was loaded from.
@@ -45,7 +48,7 @@ def topics(shop: Shop, lake: LakeRows) -> list[Topic]:
             rows = lake.by_topic.get(name, {})
             records, how = {at: Decimal(count) for at, count in rows.items()}, "rows in the lake"
         elif flows:
-            records, how = _beside_its_source(shop, name, flows[0], lake, markers)
+            records, how = _beside_its_table(shop, name, flows[0], lake, markers)
         else:
             continue  # nobody takes what is in it
         if any(records.values()):
@@ -56,12 +59,14 @@ def topics(shop: Shop, lake: LakeRows) -> list[Topic]:
     return found
 
 
-def _beside_its_source(
+def _beside_its_table(
     shop: Shop, topic: str, flow: str, lake: LakeRows, markers: Mapping[str, Marker]
 ) -> tuple[dict[date, Decimal], str]:
-    """Records by date of a topic that is not in the lake, from the events of its source."""
-    source = _source(topic)
-    parts = (f"events.{source}", f"buffered.{source}")
+    """Records by date of a topic that is not in the lake, from the rows of a table that is."""
+    table = _table(topic)
+    made_by_flows = table in DOCUMENTS
+    parts = (table,) if made_by_flows else (f"events.{table}", f"buffered.{table}")
+    row = "row" if made_by_flows else "event"
     days: Counter[date] = Counter()
     for part in parts:
         days.update(lake.by_topic.get(part, {}))
@@ -69,15 +74,15 @@ def _beside_its_source(
         return {}, ""
     loaded = sum(_read(shop, "load", part, markers) for part in parts)
     if not loaded:
-        raise _another_log(shop, f"events of {source}", "has had none loaded from it")
+        raise _another_log(shop, f"{row}s of {table}", "has had none loaded from it")
     share = Decimal(_read(shop, flow, topic, markers)) / loaded
-    how = f"{share:.3f} for each event of {source} in the lake, by the flows' counts"
+    how = f"{share:.3f} for each {row} of {table} in the lake, by the flows' counts"
     return {at: count * share for at, count in days.items()}, how
 
 
-def _source(topic: str) -> str:
-    """The source whose events a topic's records come with."""
-    return _SOURCES.get(topic, topic.partition(".")[2])
+def _table(topic: str) -> str:
+    """The table whose rows a topic's records come with."""
+    return _TABLES.get(topic, topic.partition(".")[2])
 
 
 def _read(shop: Shop, flow: str, topic: str, markers: Mapping[str, Marker]) -> int:
@@ -115,5 +120,5 @@ def _size(shop: Shop, topic: str, lake: LakeRows) -> tuple[Decimal, str]:
     if sizes:
         return Decimal(sum(sizes)) / len(sizes), f"mean size of {len(sizes):,} in the log"
     loaded = topic in shop.topology.inputs["load"]
-    table = lake_table(topic, shop).name if loaded else _source(topic)
+    table = lake_table(topic, shop).name if loaded else _table(topic)
     return lake.tables[table].width, "none left in the log: size of the lake's rows"

@@ -118,6 +118,8 @@ def _output_topics(shop: Shop, flow: str, topic: str) -> Sequence[str]:
         "sessionize": ("sessions", "late.sessionize", "dlq.sessionize"),
         "features": ("scoring.requests", "dlq.features"),
         "score": ("scores", "alerts", "dlq.score"),
+        "measure": ("metrics.parts", "dlq.measure"),
+        "detect": ("metrics", "anomalies", "dlq.detect"),
         "late": (f"buffered.{source}", "reprocess.requests", "dlq.late"),
     }[flow]
 

@@ -39,6 +39,9 @@ class LakeCounts(msgspec.Struct, frozen=True, kw_only=True):
     payments_to_score: int  # timely, and no refunds
     session_events: int  # in the final sessions
     revenue_in_time: Decimal
+    clicks_in_windows: int  # timely, from the first window of the metric `clicks` to its last
+    clicks_of_metric: int
+    anomalous_windows: int  # whose score says so
 
     def of(self, lateness: str) -> int:
         return sum(counts.get(lateness, 0) for counts in self.events.values())
@@ -171,6 +174,19 @@ def _of_lake(totals: Sequence[FlowTotals], lake: LakeCounts) -> Iterator[_Compar
         yield "score: records in, against payments in the lake", to_score, score.records_in
         scores = lake.derived.get("scores", 0)
         yield "lake: scores, against score", score.good + score.late, scores
+    if "measure" in flows:
+        events, measured = lake.of("on_time") + lake.of("late"), flows["measure"].records_in
+        yield "measure: records in, against timely events in the lake", events, measured
+    if "detect" in flows:
+        clicks = lake.clicks_in_windows
+        yield (
+            "lake: clicks of all windows, against timely clicks then",
+            clicks,
+            lake.clicks_of_metric,
+        )
+        found = lake.derived.get("anomalies", 0)
+        what = "lake: anomalies, against windows of metrics whose score says so"
+        yield what, lake.anomalous_windows, found
     if "load" in flows:
         failed = sum(total.failed for total in totals if total.flow != "load")
         dead_letters = lake.derived.get("dead_letters", 0)

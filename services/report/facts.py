@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from dataflows.detection.anomalies import ALERT_AT
 from services.report.checks import LakeCounts, check_all, check_days, tallies
 from services.report.lake import Lake
 from services.report.model import (
@@ -295,6 +296,17 @@ def _lake_counts(lake: Lake, sources: Sequence[SourceCount]) -> LakeCounts:
                    ::DECIMAL(38, 2)
            FROM transactions WHERE lateness <> 'buffered'"""
     )
+    clicks, of_metric, anomalous = lake.row(
+        f"""WITH clicks AS (FROM metrics WHERE metric = 'clicks' AND segment IS NULL)
+            SELECT (
+                    SELECT count(*) FROM events WHERE source = 'clickstream'
+                        AND lateness <> 'buffered'
+                        AND instant >= (SELECT min(window_start)::TIMESTAMP FROM clicks)
+                        AND instant < (SELECT max(window_end)::TIMESTAMP FROM clicks)
+                ),
+                (SELECT coalesce(sum(value), 0)::BIGINT FROM clicks),
+                (SELECT count(*) FROM metrics WHERE score >= {ALERT_AT})"""
+    )
     return LakeCounts(
         events={
             source.source: {name: getattr(source, name) for name in LATENESS} for source in sources
@@ -305,6 +317,9 @@ def _lake_counts(lake: Lake, sources: Sequence[SourceCount]) -> LakeCounts:
         payments_to_score=payments_to_score,
         session_events=session_events,
         revenue_in_time=revenue,
+        clicks_in_windows=clicks,
+        clicks_of_metric=of_metric,
+        anomalous_windows=anomalous,
     )
 
 

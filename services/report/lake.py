@@ -19,6 +19,10 @@ _DERIVED = {
     " event_timestamp TIMESTAMPTZ, total_amount DOUBLE, currency VARCHAR, score DOUBLE,"
     " severity VARCHAR, decision VARCHAR,"
     " reasons STRUCT(rule VARCHAR, weight DOUBLE, text VARCHAR)[]",
+    "metrics": "metric VARCHAR, segment VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,"
+    " value DOUBLE, expected DOUBLE, lower DOUBLE, upper DOUBLE, score DOUBLE",
+    "anomalies": "anomaly_id VARCHAR, metric VARCHAR, segment VARCHAR, window_start TIMESTAMPTZ,"
+    " score DOUBLE, explanation VARCHAR",
     "dead_letters": "reason VARCHAR, message VARCHAR, contract VARCHAR",
     "reprocess_requests": "source VARCHAR, event_date VARCHAR, late_events BIGINT",
 }

@@ -35,6 +35,7 @@ def examine(config: Config) -> list[Finding]:
         ("data directory", _data_directory),
         ("contracts", _contracts),
         ("rules", _rules),
+        ("metrics", _metrics),
         ("model", _model),
         ("kernels", _kernels),
     ]
@@ -86,6 +87,14 @@ def _rules(config: Config) -> str:
 
     rules = load_rules(Path(config.rules))
     return f"{len(rules.rules)} rules, version {rules.version}"
+
+
+def _metrics(config: Config) -> str:
+    from dataflows.contracts import load_contracts
+    from dataflows.detection.metrics import load_metrics
+
+    metrics = load_metrics(Path(config.metrics), load_contracts(Path(config.schemas)))
+    return f"{len(metrics)} metrics, {sum(each.series for each in metrics)} series"
 
 
 def _model(config: Config) -> str:
