@@ -240,8 +240,8 @@ class _Compiler:
                 raise self._place.error("of", "a count is of events: say which ones in `where`")
             return None
         if metric.of is None:
-            what = "the condition" if aggregate is Aggregate.RATE else "the field"
-            raise self._place.error("of", f"a {aggregate} needs it: {what} that it is of")
+            what = "condition" if aggregate is Aggregate.RATE else "field"
+            raise self._place.error("aggregate", f"a {aggregate} needs `of`, the {what} it is of")
         if aggregate is Aggregate.RATE:
             return self._condition("of", metric.of)
         return self._summand(metric.of)

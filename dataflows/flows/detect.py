@@ -246,6 +246,8 @@ class Judge:
         values = np.array([value for _, _, value in figures])
         scores = self._detector.score(names, starts_us, values)
         sizes_us = np.array([window.part.window_us for window, _, _ in figures])
+        least = np.array([-np.inf if window.part.signed else 0.0 for window, _, _ in figures])
+        bands = [np.maximum(column, least).tolist() for column in scores[1:]]
         starts, ends = instants(starts_us), instants(starts_us + sizes_us)
         measured = [
             Measured(
@@ -261,7 +263,7 @@ class Judge:
                 version=window.part.version,
             )
             for (window, segment, value), start, end, score, expected, lower, upper in zip(
-                figures, starts, ends, *(column.tolist() for column in scores), strict=True
+                figures, starts, ends, scores.score.tolist(), *bands, strict=True
             )
         ]
         causes = records.offsets[[window.row for window, _, _ in figures]]
@@ -303,11 +305,16 @@ def explained(measured: Measured) -> str:
     """The anomaly in words."""
     of = "" if measured.segment is None else f" of {measured.segment}"
     start, end = (f"{at[:10]} {at[11:16]}" for at in (measured.window_start, measured.window_end))
-    said = f"{measured.metric}{of} was {measured.value:,.6g} from {start} to {end} UTC"
+    value, lower, upper = map(_number, (measured.value, measured.lower, measured.upper))
+    said = f"{measured.metric}{of} was {value} from {start} to {end} UTC"
     if isnan(measured.lower):
         return f"{said}, unlike anything before"
-    band = f"{measured.lower:,.6g} to {measured.upper:,.6g} was expected"
     if measured.lower <= measured.value <= measured.upper:
-        return f"{said}; {band}, but the last windows together are unlike any before"
+        together = "but the last windows together are unlike any before"
+        return f"{said}, within the {lower} to {upper} that was expected, {together}"
     side = "less" if measured.value < measured.lower else "more"
-    return f"{said}, {side} than expected: {band}"
+    return f"{said}, {side} than the {lower} to {upper} that was expected"
+
+
+def _number(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"

@@ -36,6 +36,7 @@ from dataflows.flows.decoding import Events, Timed, decode_events
 from dataflows.flows.metric_parts import PARTS, Part, WindowPart, instants
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
+from dataflows.runtime.config import EventTime
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
@@ -48,11 +49,17 @@ CENTS = 100
 def measure(slot: Slot, shop: Shop) -> Dataflow:
     contract = shop.contract(slot.topic)
     metrics = tuple(m for m in shop.metrics if m.metric.source == contract.source)
-    partitions = shop.topology.topics[slot.topic]
+    counts = partial(
+        MetricCounts,
+        slot.config.event_time,
+        metrics,
+        slot.partition,
+        shop.topology.topics[slot.topic],
+    )
     flow = Dataflow("measure")
     records = read("read", flow, slot)
     events = map_value("decode", records, partial(decode_events, event_decoder(contract, metrics)))
-    parts = keep_state("count", events, slot, partial(MetricCounts, slot, metrics, partitions))
+    parts = keep_state("count", events, slot, counts)
     publish("publish", parts, slot)
     return flow
 
@@ -120,9 +127,16 @@ class MetricCounts:
     after the newest event so far, so that no window is told of which a part was not counted.
     """
 
-    def __init__(self, slot: Slot, metrics: Metrics, partitions: int, blob: bytes | None):
-        self._settings, self._metrics = slot.config.event_time, metrics
-        self._partition, self._partitions = slot.partition, partitions
+    def __init__(
+        self,
+        settings: EventTime,
+        metrics: Metrics,
+        partition: int,
+        partitions: int,
+        blob: bytes | None,
+    ):
+        self._settings, self._metrics = settings, metrics
+        self._partition, self._partitions = partition, partitions
         saved = _Saved(SNAPSHOT_VERSION, START_OF_TIME_US, {})
         if blob:
             saved = decode_snapshot(blob, _Saved, (SNAPSHOT_VERSION,), "metrics")
@@ -206,6 +220,7 @@ class MetricCounts:
             window_us=compiled.window_us,
             scale=CENTS if _is_money(compiled.of) else 1,
             at_least=metric.at_least,
+            signed=_is_signed(compiled.of),
             segments=compiled.segments,
             since_us=None if since_us == START_OF_TIME_US else since_us,
             partition=self._partition,
@@ -222,6 +237,10 @@ _encode = msgspec.json.Encoder().encode
 
 def _is_money(of: object) -> bool:
     return isinstance(of, EventField) and isinstance(of.shape, Money)
+
+
+def _is_signed(of: object) -> bool:
+    return isinstance(of, EventField) and isinstance(of.shape, Integer) and of.shape.minimum < 0
 
 
 def _groups(compiled: CompiledMetric) -> int:

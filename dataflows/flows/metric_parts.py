@@ -39,6 +39,8 @@ class Part(Timed, kw_only=True):
     scale: Positive
     """Sums are in so many parts of a unit: hundredths of money."""
     at_least: Positive
+    signed: bool
+    """Whether a figure may be negative."""
     segments: Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_SEGMENTS)]
     since_us: Instant | None
     """Windows that begin earlier were not counted whole; None: all were."""

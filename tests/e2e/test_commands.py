@@ -90,6 +90,8 @@ JSON_CALLS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("replay",): ("sessionize", "--in", "events.jsonl", "--out", "out"),
     ("detect", "score"): ("--in", "series.csv", "--out", "scores.csv"),
     ("rules", "list"): (),
+    ("metrics", "list"): (),
+    ("metrics", "check"): (),
     ("contracts", "list"): (),
     ("contracts", "check"): (),
     ("schema", "plan"): (),

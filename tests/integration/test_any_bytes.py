@@ -11,6 +11,7 @@ import pytest
 
 from dataflows.features.catalogue import CUSTOMER
 from dataflows.features.columns import from_rows
+from dataflows.flows.metric_parts import PARTS
 from dataflows.flows.payments import LAYOUT, Request, pack_features
 
 GOOD = {"event_id": "g", "event_type": "page_view", "user_id": "u1"}
@@ -107,6 +108,13 @@ def request(**changes: object) -> bytes:
     return json.dumps([given.get(name) for name in names]).encode()
 
 
+def part(**changes: object) -> bytes:
+    fields = {"event_timestamp": TIME, "metric": "m", "version": "v", "aggregate": "count"}
+    fields |= {"window_us": 60_000_000, "scale": 1, "at_least": 1, "signed": False, "segments": []}
+    fields |= {"since_us": None, "partition": 0, "partitions": 1, "windows": [[0, [[1, 0]]]]}
+    return json.dumps(fields | changes).encode()
+
+
 @pytest.mark.parametrize(
     ("flow", "topic", "poison", "reason"),
     [
@@ -126,13 +134,24 @@ def request(**changes: object) -> bytes:
         ("score", "scoring.requests", request(features=None), "invalid"),
         ("score", "scoring.requests", request(layout="0-of-another-version"), "invalid"),
         ("score", "scoring.requests", payment(cents=1), "invalid"),
+        ("measure", "events.transactions", payment(status=1), "invalid"),
+        ("measure", "events.transactions", payment(payment={"method": []}), "invalid"),
+        ("measure", "events.transactions", b"{", "not_json"),
+        ("detect", PARTS, part(event_timestamp="10000-01-01T00:00:00Z"), "bad_timestamp"),
+        ("detect", PARTS, part(windows=[[2**62, [[1, 0]]]]), "invalid"),
+        ("detect", PARTS, part(windows=[[0, [[10**400, 0]]]]), "invalid"),
+        ("detect", PARTS, part(windows=[[0, [[1, 0], [1, 0]]]]), "invalid"),
+        ("detect", PARTS, part(window_us=0), "invalid"),
+        ("detect", PARTS, part(aggregate="median"), "invalid"),
+        ("detect", PARTS, part(partitions=0), "invalid"),
     ],
 )
 def test_flows_further_on_survive_what_no_ingest_would_let_through(
     flow: str, topic: str, poison: bytes, reason: str, bench: Any
 ) -> None:
     shop = bench()
-    good = {"sessionize": event, "features": payment, "score": request}[flow]()
+    made = {"sessionize": event, "features": payment, "score": request}
+    good = {**made, "measure": payment, "detect": part}[flow]()
     shop.publish(topic, [good, poison, good])
     shop.run(flow)
     (letter,) = shop.records(f"dlq.{flow}")
