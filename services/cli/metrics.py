@@ -56,6 +56,29 @@ def check(
     _show(found, json)
 
 
+@app.command()
+def plot(
+    metric: Annotated[str, typer.Argument(help="Its id.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the page goes.")],
+    segment: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="One of its segments, or `(other)`.")
+    ] = None,
+) -> None:
+    """A page with every window of a series: values, expected band, scores and anomalies.
+
+    Example: `tidegate metrics plot orders --segment DE --out orders.html`
+    """
+    from services.anomalies.metric import judged_series
+    from services.anomalies.plot import write_plot
+
+    summary, track = judged_series(context.config().lake_path, metric, segment)
+    write_plot(summary, track, out)
+    print(
+        f"{summary.rows:,} windows of {summary.file}, {len(summary.alerts)} of them anomalies; the "
+        f"plot is {out}"
+    )
+
+
 def _configured() -> Metrics:
     from dataflows.contracts import load_contracts
     from dataflows.detection.metrics import load_metrics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,16 @@ from services.report.model import (
     FraudKind,
     FunnelStep,
     Histogram,
+    JudgedSeries,
     LagSample,
+    MetricFacts,
     Reprocessing,
     RuleFacts,
     RunFigures,
     Series,
     SessionFacts,
     SourceCount,
+    TopAnomaly,
     WarehouseFacts,
 )
 from services.simulator.settings import SOURCES
@@ -39,6 +42,7 @@ FUNNEL = ("visit", "product_view", "cart", "checkout", "purchase")
 SEVERITIES = ("critical", "high", "medium", "low")
 DECISIONS = ("allow", "review", "block")
 TOP_ALERTS = 10
+TOP_ANOMALIES = 10
 PLOTTED_ALERTS = 2_000
 LENGTH_MINUTES = 60  # longer sessions share the last bar of the histogram
 SCORE_BINS = 25
@@ -77,6 +81,7 @@ def gather(
         funnel=_funnel(tables),
         alerts=_alerts(tables),
         fraud=_fraud(tables, truth) if truth else None,
+        metrics=_metrics(tables),
         dead_letters=dead_letters,
         reprocessing=_reprocessing(tables),
         lag=list(lag_samples),
@@ -275,6 +280,34 @@ def _fraud(lake: Lake, truth: GroundTruth) -> FraudFacts:
         kinds=kinds,
         alerted_payments=len(alerted),
         fraudulent_among_them=len(alerted & fraudulent),
+    )
+
+
+def _metrics(lake: Lake) -> MetricFacts:
+    windows, series = lake.row("SELECT count(*), count(DISTINCT (metric, segment)) FROM metrics")
+    (anomalies,) = lake.row("SELECT count(*) FROM anomalies")
+    top = lake.rows(
+        f"""SELECT make_timestamp(epoch_us(window_start)), score, explanation, metric, segment
+            FROM anomalies ORDER BY score DESC, anomaly_id LIMIT {TOP_ANOMALIES}"""
+    )
+    return MetricFacts(
+        windows=windows,
+        series=series,
+        anomalies=anomalies,
+        top=[TopAnomaly(at.replace(tzinfo=UTC), *said) for at, *said, _, _ in top],
+        shown=_judged(lake, *top[0][-2:]) if top else None,
+    )
+
+
+def _judged(lake: Lake, metric: str, segment: str | None) -> JudgedSeries:
+    starts, value, score, _, lower, upper = zip(*lake.windows(metric, segment), strict=True)
+    return JudgedSeries(
+        name=metric if segment is None else f"{metric} of {segment}",
+        at=[datetime.fromtimestamp(start / 1e6, UTC) for start in starts],
+        value=list(value),
+        score=list(score),
+        lower=list(lower),
+        upper=list(upper),
     )
 
 

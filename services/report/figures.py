@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from services.report.model import Alert, Facts, Series, WarehouseFacts
+from dataflows.detection.anomalies import ALERT_AT
+from services.report.model import Alert, Facts, JudgedSeries, Series, WarehouseFacts
 from services.report.wording import count_of, instant, money, printable, words
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision.
@@ -54,6 +55,7 @@ def plots(facts: Facts) -> dict[str, Plot]:
         "funnel": _funnel(facts),
         "scores": _scores(facts),
         "alerts": _alerts(facts),
+        **({"metric": _metric(facts.metrics.shown)} if facts.metrics.shown else {}),
         **({"days": _days(facts.warehouse)} if facts.warehouse else {}),
         "lag": _lag(facts),
     }
@@ -281,6 +283,29 @@ def _days(warehouse: WarehouseFacts) -> Plot:
     ]
     layout = _axes("day (UTC)", f"revenue ({currency})") | {"showlegend": False}
     return Plot(data if days else [], layout)
+
+
+def _metric(series: JudgedSeries) -> Plot:
+    anomalies = [i for i, score in enumerate(series.score) if score >= ALERT_AT]
+    hidden = {"width": 0}
+
+    def line(name: str, y: list[float | None], **more: object) -> Trace:
+        return {"type": "scatter", "mode": "lines", "name": name, "x": series.at, "y": y} | more
+
+    data = [
+        line("lower", series.lower, line=hidden, showlegend=False, hoverinfo="skip"),
+        line("expected", series.upper, line=hidden, fill="tonexty", fillcolor=f"{SKY}55"),
+        line(_plain(series.name), series.value, line={"width": 1, "color": BLUE}),
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "anomaly",
+            "x": [series.at[i] for i in anomalies],
+            "y": [series.value[i] for i in anomalies],
+            "marker": {"color": VERMILLION, "symbol": "diamond", "size": 9},
+        },
+    ]
+    return Plot(data, _axes("start of the window (UTC)", _plain(series.name)))
 
 
 def _lag(facts: Facts) -> Plot:

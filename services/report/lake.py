@@ -20,7 +20,7 @@ _DERIVED = {
     " severity VARCHAR, decision VARCHAR,"
     " reasons STRUCT(rule VARCHAR, weight DOUBLE, text VARCHAR)[]",
     "metrics": "metric VARCHAR, segment VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,"
-    " value DOUBLE, expected DOUBLE, lower DOUBLE, upper DOUBLE, score DOUBLE",
+    " value DOUBLE, expected DOUBLE, lower DOUBLE, upper DOUBLE, score DOUBLE, version VARCHAR",
     "anomalies": "anomaly_id VARCHAR, metric VARCHAR, segment VARCHAR, window_start TIMESTAMPTZ,"
     " score DOUBLE, explanation VARCHAR",
     "dead_letters": "reason VARCHAR, message VARCHAR, contract VARCHAR",
@@ -33,6 +33,12 @@ _VIEWS = """
     FROM sessions
     QUALIFY row_number() OVER (PARTITION BY session_id ORDER BY revision DESC) = 1;
     CREATE VIEW final_sessions AS SELECT * FROM last_revisions WHERE superseded_by IS NULL"""
+
+_WINDOWS = """
+    SELECT epoch_us(window_start), value, score, expected, lower, upper FROM metrics
+    WHERE metric = ? AND segment IS NOT DISTINCT FROM ?
+        AND version = (SELECT arg_max(version, window_end) FROM metrics WHERE metric = ?)
+    ORDER BY window_start"""
 
 
 class Lake:
@@ -73,6 +79,11 @@ class Lake:
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self._views.execute(query, values).fetchall()
+
+    def windows(self, metric: str, segment: str | None) -> list[tuple[Any, ...]]:
+        """(start in microseconds, value, score, expected, lower, upper) of each window of a
+        metric's series, of its newest version."""
+        return self.rows(_WINDOWS, metric, segment, metric)
 
     def row(self, query: str) -> tuple[Any, ...]:
         """The only row of the answer."""

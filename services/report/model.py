@@ -155,6 +155,35 @@ class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
     example: str
 
 
+class TopAnomaly(msgspec.Struct, frozen=True):
+    """A window of a metric that is unlike those before, in words."""
+
+    at: datetime
+    score: float
+    explanation: str
+
+
+class JudgedSeries(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric's windows, with what was expected of each; None where there is no number."""
+
+    name: str
+    at: list[datetime]
+    value: list[float | None]
+    score: list[float]
+    lower: list[float | None]
+    upper: list[float | None]
+
+
+class MetricFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """`top` are the anomalies with the highest scores, `shown` the series of the first of them."""
+
+    windows: int  # of all series
+    series: int
+    anomalies: int
+    top: list[TopAnomaly]
+    shown: JudgedSeries | None
+
+
 class DeadLetters(msgspec.Struct, frozen=True):
     """Records rejected for a reason; `example` is the message of one of them."""
 
@@ -204,6 +233,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     funnel: list[FunnelStep]
     alerts: AlertFacts
     fraud: FraudFacts | None
+    metrics: MetricFacts
     dead_letters: list[DeadLetters]
     reprocessing: list[Reprocessing]
     lag: list[LagSample]

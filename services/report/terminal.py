@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dataflows.runtime.fates import Reconciliation
 from services.report.checks import Check
-from services.report.model import Alert, Facts, WarehouseFacts
+from services.report.model import Alert, Facts, MetricFacts, WarehouseFacts
 from services.report.wording import (
     FATES,
     REASONS,
@@ -27,6 +27,7 @@ from services.report.wording import (
 )
 
 EXPLAINED_ALERTS = 3
+EXPLAINED_ANOMALIES = 3
 REASONS_SHOWN = 4
 BAR_CELLS = 24
 WIDTH = 80
@@ -68,6 +69,8 @@ def _sections(facts: Facts) -> Iterator[RenderableType]:
     yield from _section("Sessions", _sessions(facts))
     yield from _section("Funnel", _funnel(facts))
     yield from _section("Fraud alerts", _alerts(facts))
+    if facts.metrics.windows:
+        yield from _section("Metrics", _metrics(facts.metrics))
     yield from _section("Late data", _late(facts))
     yield from _section("Dead letters", _dead_letters(facts))
     if facts.warehouse is not None:
@@ -168,6 +171,19 @@ def _explained(nth: int, alert: Alert) -> RenderableType:
     grid.add_row(lines)
     grid.add_row(Padding(reasons, (0, 0, 0, 5)))
     return grid
+
+
+def _metrics(metrics: MetricFacts) -> Iterator[RenderableType]:
+    yield Text(
+        f"{count_of(metrics.windows, 'window')} of {metrics.series:,} series were judged, "
+        f"{count_of(metrics.anomalies, 'anomaly', 'anomalies')}."
+    )
+    if not metrics.top:
+        return
+    table = Table.grid(padding=(0, 1))
+    for anomaly in metrics.top[:EXPLAINED_ANOMALIES]:
+        table.add_row(f"{anomaly.score:.2f}", Text(printable(anomaly.explanation, 200)))
+    yield table
 
 
 def _late(facts: Facts) -> Iterator[RenderableType]:

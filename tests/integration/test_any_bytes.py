@@ -109,7 +109,8 @@ def request(**changes: object) -> bytes:
 
 
 def part(**changes: object) -> bytes:
-    fields = {"event_timestamp": TIME, "metric": "m", "version": "v", "aggregate": "count"}
+    fields: dict[str, object] = {"event_timestamp": TIME, "metric": "m", "version": "v"}
+    fields |= {"aggregate": "count"}
     fields |= {"window_us": 60_000_000, "scale": 1, "at_least": 1, "signed": False, "segments": []}
     fields |= {"since_us": None, "partition": 0, "partitions": 1, "windows": [[0, [[1, 0]]]]}
     return json.dumps(fields | changes).encode()

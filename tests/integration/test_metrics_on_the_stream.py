@@ -234,3 +234,26 @@ def test_the_commands(tidegate: CommandLine, tmp_path: Path) -> None:
     assert refused.code == 78
     assert refused.err.startswith("tidegate: draft.yaml: object missing required field")
     assert "8 metrics" in tidegate("doctor").out
+
+
+def test_a_series_is_drawn_from_the_lake(
+    month: Bench, tidegate: CommandLine, tmp_path: Path
+) -> None:
+    month.run("load", topic="metrics")
+    data = month.shop.config.data_path
+    drawn = tidegate("-d", data, "metrics", "plot", "clicks", "--segment", "bot", "--out", "p.html")
+    assert drawn.code == 0, drawn.err
+    windows = [f for f in documents(month, "metrics") if f["metric"] == "clicks"]
+    count = sum(f["segment"] == "bot" for f in windows)
+    assert drawn.out.startswith(f"{count} windows of clicks of bot, ")
+    assert "Anomalies of <bdi>clicks of bot</bdi>" in (tmp_path / "p.html").read_text()
+    for words, said in (
+        (["sales"], "has no windows of a metric 'sales'; there are clicks, conversion, "),
+        (["clicks", "--segment", "bots"], "of clicks of 'bots'; its segments are (other), bot, "),
+        (["conversion", "--segment", "DE"], "it has no segments: leave --segment out"),
+    ):
+        refused = tidegate("-d", data, "metrics", "plot", *words, "--out", "p.html")
+        assert refused.code == 78
+        assert said in refused.err
+    nothing = tidegate("-d", tmp_path / "empty", "metrics", "plot", "clicks", "--out", "p.html")
+    assert "let `tidegate up` run until it has judged some" in nothing.err

@@ -108,6 +108,15 @@ def write_lake(lake: Path) -> None:
             ),
         ],
     )
+    write_metrics(
+        lake,
+        [
+            ("clicks", None, at(0), at(1), 4.0, None, None, None, 0.0, "v2"),
+            ("clicks", None, at(1), at(2), 3.0, 40.0, 30.0, 61.0, 0.87, "v2"),
+            ("clicks", "bot", at(0), at(1), 0.0, None, None, None, 0.0, "v2"),
+        ],
+    )
+    write_anomalies(lake, [("n1", "clicks", None, at(1), 0.87, "clicks was 3, less than usual")])
     write(
         lake,
         "dead_letters",
@@ -141,6 +150,26 @@ def write_alerts(lake: Path, rows: Sequence[Sequence[Any]]) -> None:
     write(lake, "alerts", columns, rows)
 
 
+def write_metrics(lake: Path, rows: Sequence[Sequence[Any]]) -> None:
+    columns = {
+        **dict.fromkeys(("metric", "segment"), pa.string()),
+        **dict.fromkeys(("window_start", "window_end"), TIME),
+        **dict.fromkeys(("value", "expected", "lower", "upper", "score"), pa.float64()),
+        "version": pa.string(),
+    }
+    write(lake, "metrics", columns, rows)
+
+
+def write_anomalies(lake: Path, rows: Sequence[Sequence[Any]]) -> None:
+    columns = {
+        **dict.fromkeys(("anomaly_id", "metric", "segment"), pa.string()),
+        "window_start": TIME,
+        "score": pa.float64(),
+        "explanation": pa.string(),
+    }
+    write(lake, "anomalies", columns, rows)
+
+
 def totals() -> list[FlowTotals]:
     return [
         FlowTotals(
@@ -164,6 +193,8 @@ def totals() -> list[FlowTotals]:
         FlowTotals(flow="sessionize", records_in=8, good=6, late=2, fates={"good": 6, "late": 2}),
         FlowTotals(flow="features", records_in=4, good=3, late=1, fates={"good": 3, "late": 1}),
         FlowTotals(flow="score", records_in=3, good=3, fates={"good": 3}),
+        FlowTotals(flow="measure", records_in=12, good=9, late=3, fates={"good": 9, "late": 3}),
+        FlowTotals(flow="detect", records_in=2, good=2, fates={"good": 2}),
         FlowTotals(
             flow="late",
             records_in=3,
@@ -171,7 +202,7 @@ def totals() -> list[FlowTotals]:
             late=2,
             fates={"buffered": 2, "failed.too_late": 1},
         ),
-        FlowTotals(flow="load", records_in=32, good=32, fates={"good": 32}),
+        FlowTotals(flow="load", records_in=36, good=36, fates={"good": 36}),
     ]
 
 

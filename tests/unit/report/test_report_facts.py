@@ -124,6 +124,16 @@ def test_frauds_that_were_noticed(facts: Facts) -> None:
     assert facts.fraud.precision == 0.5
 
 
+def test_metrics(facts: Facts) -> None:
+    metrics = facts.metrics
+    assert (metrics.windows, metrics.series, metrics.anomalies) == (3, 2, 1)
+    (anomaly,) = metrics.top
+    assert (anomaly.at.hour, anomaly.score) == (1, 0.87)
+    assert metrics.shown is not None
+    assert (metrics.shown.name, metrics.shown.value) == ("clicks", [4.0, 3.0])
+    assert (metrics.shown.lower, metrics.shown.upper) == ([None, 30.0], [None, 61.0])
+
+
 def test_dead_letters_and_reprocess_requests(facts: Facts) -> None:
     assert [(of.reason, of.count, of.by_source) for of in facts.dead_letters] == [
         ("not_json", 2, {"clickstream": 1, "transactions": 1}),
@@ -165,6 +175,7 @@ def _with(flow: str, **changes: int) -> list[FlowTotals]:
         ("sessionize", {"late": 1}, "lake: events in final sessions, against sessionize"),
         ("score", {"good": -1}, "lake: scores, against score"),
         ("features", {"failed": 1}, "lake: dead letters, against all flows' failed"),
+        ("measure", {"records_in": 1}, "measure: records in, against timely events in the lake"),
         ("load", {"good": 1}, "lake: all rows, against load"),
     ],
 )
@@ -187,6 +198,15 @@ def _repeat_an_alert(lake: Path) -> None:
     )
 
 
+def _count_a_click_twice(lake: Path) -> None:
+    row = ("clicks", None, shop.at(2), shop.at(3), 1.0, None, None, None, 0.0, "v2")
+    shop.write_metrics(lake, [row])
+
+
+def _repeat_an_anomaly(lake: Path) -> None:
+    shop.write_anomalies(lake, [("n1", "clicks", None, shop.at(1), 0.87, "again")])
+
+
 def _change_an_amount(lake: Path) -> None:
     columns = {"event_timestamp": shop.TIME, "lateness": pa.string(), "total_amount": shop.MONEY}
     row = (shop.at(1), "on_time", 1, "captured")
@@ -198,6 +218,8 @@ def _change_an_amount(lake: Path) -> None:
     [
         (_lose_a_click, "lake: clickstream on_time, against those injected"),
         (_repeat_an_alert, "lake: different alerts, against all alerts"),
+        (_count_a_click_twice, "lake: clicks of all windows, against timely clicks then"),
+        (_repeat_an_anomaly, "lake: anomalies, against windows of metrics whose score says so"),
         (_change_an_amount, "lake: revenue in time in EUR, against what was paid"),
     ],
 )

@@ -91,7 +91,7 @@ def test_only_its_own_scripts_may_run(facts: Facts, tmp_path: Path) -> None:
 
 def test_every_plot_is_valid_and_has_a_place(facts: Facts, tmp_path: Path) -> None:
     page = page_of(facts, tmp_path)
-    assert len(page.figures) == 7
+    assert len(page.figures) == 8
     for name, figure in page.figures.items():
         assert figure["data"], name
         go.Figure(figure["data"], figure["layout"])
@@ -107,6 +107,8 @@ def test_says_the_same_as_the_facts(facts: Facts, tmp_path: Path) -> None:
     assert "999.99 EUR" in text
     assert "card burst 2 1 3 1" in text
     assert "21 ms" in text
+    assert "3 windows of 2 series of the shop were judged" in text
+    assert "0.87 clicks was 3, less than usual" in text
 
 
 def test_what_each_day_came_to_is_drawn_where_gold_was_built(facts: Facts, tmp_path: Path) -> None:
