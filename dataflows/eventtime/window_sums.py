@@ -8,6 +8,7 @@ that a partition is closed up to an instant is, so that whoever adds partitions 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,14 @@ class Closed:
     windows: Mapping[int, Sums]  # those with events that closed now, by their start, ascending
 
 
+class OpenWindows(msgspec.Struct, frozen=True, array_like=True):
+    """All that is to be kept of `WindowSums`."""
+
+    since_us: int
+    closed: int
+    windows: dict[int, list[list[int]]]
+
+
 class WindowSums:
     """The windows of one partition that are still open.
 
@@ -40,8 +49,17 @@ class WindowSums:
         self._size_us, self._lateness_us, self._groups = size_us, lateness_us, groups
         started = newest_us > START_OF_TIME_US
         self.since_us = (newest_us // size_us + 1) * size_us if started else START_OF_TIME_US
-        self.closed = START_OF_TIME_US // size_us
-        self.open: dict[int, Sums] = {}
+        self._closed = START_OF_TIME_US // size_us  # the number of the first window that is not
+        self._open: dict[int, Sums] = {}
+
+    def snapshot(self) -> OpenWindows:
+        windows = {number: sums.tolist() for number, sums in self._open.items()}
+        return OpenWindows(self.since_us, self._closed, windows)
+
+    def restore(self, saved: OpenWindows) -> None:
+        """Go on where the snapshot of windows of the same size and groups was taken."""
+        self.since_us, self._closed = saved.since_us, saved.closed
+        self._open = {number: np.array(sums) for number, sums in saved.windows.items()}
 
     def process(
         self,
@@ -60,12 +78,12 @@ class WindowSums:
         rows = rows[counted]
         numbers = times_us[counted] // self._size_us
         events = numbers, groups[counted], counts[counted], amounts[counted]
-        if (int(watermarks_us[-1]) - self._lateness_us) // self._size_us == self.closed:
+        if (int(watermarks_us[-1]) - self._lateness_us) // self._size_us == self._closed:
             self._add(*events)
             return []
         closed = (watermarks_us - self._lateness_us) // self._size_us
         found, begin = [], 0
-        for row in np.flatnonzero(np.diff(closed, prepend=self.closed)).tolist():
+        for row in np.flatnonzero(np.diff(closed, prepend=self._closed)).tolist():
             end = int(np.searchsorted(rows, row, side="right"))
             self._add(*(column[begin:end] for column in events))
             found.append(self._close(row, int(closed[row])))
@@ -81,15 +99,15 @@ class WindowSums:
         amounts: NDArray[np.int64],
     ) -> None:
         for number in set(numbers.tolist()):  # one, or two
-            window = self.open.get(number)
+            window = self._open.get(number)
             if window is None:
-                window = self.open[number] = np.zeros((self._groups, 2), np.int64)
+                window = self._open[number] = np.zeros((self._groups, 2), np.int64)
             inside = numbers == number
             np.add.at(window[:, 0], groups[inside], counts[inside])
             np.add.at(window[:, 1], groups[inside], amounts[inside])
 
     def _close(self, row: int, closed: int) -> Closed:
-        self.closed = closed
-        done = sorted(number for number in self.open if number < closed)
-        windows = {number * self._size_us: self.open.pop(number) for number in done}
+        self._closed = closed
+        done = sorted(number for number in self._open if number < closed)
+        windows = {number * self._size_us: self._open.pop(number) for number in done}
         return Closed(row, closed * self._size_us, windows)

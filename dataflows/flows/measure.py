@@ -29,7 +29,7 @@ from dataflows.detection.predicates import Predicate
 from dataflows.eventtime.lateness import classify
 from dataflows.eventtime.snapshots import decode_snapshot
 from dataflows.eventtime.watermark import START_OF_TIME_US, Watermark
-from dataflows.eventtime.window_sums import Closed, WindowSums
+from dataflows.eventtime.window_sums import Closed, OpenWindows, WindowSums
 from dataflows.features.columns import Column, ColumnsOnDemand, from_list
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, Timed, decode_events
@@ -107,17 +107,10 @@ def _members(tree: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     return members
 
 
-class _Windows(msgspec.Struct, array_like=True):
-    version: str
-    since_us: int
-    closed: int
-    open: dict[int, list[list[int]]]
-
-
 class _Saved(msgspec.Struct, array_like=True):
     snapshot_version: int
     newest_us: int
-    metrics: dict[str, _Windows]
+    metrics: dict[str, tuple[str, OpenWindows]]  # by id, with the version
 
 
 class MetricCounts:
@@ -146,20 +139,14 @@ class MetricCounts:
     def _restored(self, compiled: CompiledMetric, saved: _Saved) -> WindowSums:
         lateness_us = int(self._settings.lateness)
         windows = WindowSums(compiled.window_us, lateness_us, _groups(compiled), saved.newest_us)
-        found = saved.metrics.get(compiled.metric.id)
-        if found is not None and found.version == compiled.version:
-            windows.since_us, windows.closed = found.since_us, found.closed
-            windows.open = {k: np.array(sums, np.int64) for k, sums in found.open.items()}
+        version, known = saved.metrics.get(compiled.metric.id, ("", None))
+        if known is not None and version == compiled.version:
+            windows.restore(known)
         return windows
 
     def snapshot(self) -> bytes:
         metrics = {
-            compiled.metric.id: _Windows(
-                compiled.version,
-                windows.since_us,
-                windows.closed,
-                {number: sums.tolist() for number, sums in windows.open.items()},
-            )
+            compiled.metric.id: (compiled.version, windows.snapshot())
             for compiled, windows in zip(self._metrics, self._windows, strict=True)
         }
         saved = _Saved(SNAPSHOT_VERSION, self._watermark.snapshot(), metrics)

@@ -11,8 +11,11 @@ from dataflows.flows.shop import Shop
 from services.status.peek import Record, peek_records
 from services.status.slots import flow_totals, slot_statuses
 
-# Several slots write to these, in whichever order they come.
-SHARED = ("reprocess.requests", "dlq.late", "dlq.load")
+# Several slots write to these, in whichever order they come, or to what these are made from.
+SHARED = (
+    *("reprocess.requests", "dlq.late", "dlq.load"),
+    *("metrics.parts", "dlq.measure", "metrics", "anomalies"),
+)
 
 
 def as_it_is(record: Record) -> object:

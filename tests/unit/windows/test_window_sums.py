@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflows.eventtime.watermark import END_OF_TIME_US, START_OF_TIME_US
-from dataflows.eventtime.window_sums import Closed, WindowSums
+from dataflows.eventtime.window_sums import Closed, OpenWindows, WindowSums
 
 SIZE, LATENESS, GROUPS = 10, 7, 3
 
@@ -27,11 +28,17 @@ def streams(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
     return events
 
 
-def run(windows: WindowSums, events: list[tuple[int, int, int, int]], sizes: list[int]) -> Any:
+def run(
+    windows: WindowSums,
+    events: list[tuple[int, int, int, int]],
+    sizes: list[int],
+    restarts: bool = False,
+) -> Any:
     """What was told, in batches of these sizes, each with the index of the event that made it."""
     told, begin = [], 0
     for size in [*sizes, len(events)]:
         batch = events[begin : begin + size]
+        windows = restored(windows) if restarts else windows
         if batch:
             times, groups, amounts, watermarks = np.array(batch, np.int64).T
             ones, rows = np.ones(len(batch), np.int64), np.arange(len(batch))
@@ -41,14 +48,21 @@ def run(windows: WindowSums, events: list[tuple[int, int, int, int]], sizes: lis
     return told
 
 
+def restored(windows: WindowSums) -> WindowSums:
+    again = WindowSums(SIZE, LATENESS, GROUPS)
+    saved = msgspec.msgpack.encode(windows.snapshot())
+    again.restore(msgspec.msgpack.decode(saved, type=OpenWindows))
+    return again
+
+
 def _plain(closed: Closed) -> dict[int, list[list[int]]]:
     return {start: sums.tolist() for start, sums in closed.windows.items()}
 
 
 @given(streams(), st.lists(st.integers(1, 9), max_size=20))
-def test_batches_change_nothing(events: Any, sizes: list[int]) -> None:
+def test_batches_and_restarts_change_nothing(events: Any, sizes: list[int]) -> None:
     together = run(WindowSums(SIZE, LATENESS, GROUPS), events, [])
-    assert run(WindowSums(SIZE, LATENESS, GROUPS), events, sizes) == together
+    assert run(WindowSums(SIZE, LATENESS, GROUPS), events, sizes, restarts=True) == together
 
 
 @given(streams())
@@ -75,7 +89,7 @@ def test_each_window_is_told_once_with_all_its_events_when_none_can_come_any_mor
                     found[start, group] = count
                 assert amount == amounts[start, group]
     assert found == wanted
-    assert len(windows.open) == 1
+    assert len(windows.snapshot().windows) == 1
     untils = [until for _, until, _ in told]
     assert untils == sorted(set(untils))
 
