@@ -39,7 +39,7 @@ class Checkout:
         self.directory = directory
         directory.mkdir()
         (directory / ".venv").symlink_to(sys.prefix)
-        for part in ("config", "rules", "schemas", "warehouse_sql"):
+        for part in ("config", "metrics", "rules", "schemas", "warehouse_sql"):
             shutil.copytree(HOUSE / part, directory / part)
         shutil.copy(HOUSE / "README.md", directory)
         self.port = free_ports()
@@ -47,6 +47,7 @@ class Checkout:
             **os.environ,
             **LOUD,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "TIDEGATE_METRICS": str(directory / "metrics"),
             "TIDEGATE_RULES": str(directory / "rules"),
             "TIDEGATE_SCHEMAS": str(directory / "schemas"),
             "TIDEGATE_WAREHOUSE_SQL": str(directory / "warehouse_sql"),
@@ -213,6 +214,7 @@ def test_what_goes_on_from_the_demo(checkout: Checkout, demonstrated: Demonstrat
         "how-to/warehouse",
         "how-to/archive",
         "how-to/cost",
+        "how-to/find-anomalies",
         "reference/lake",
     ):
         checkout.page(f"docs/{page}.md")
@@ -220,7 +222,7 @@ def test_what_goes_on_from_the_demo(checkout: Checkout, demonstrated: Demonstrat
 
 @pytest.mark.parametrize(
     "page",
-    ["own-data", "new-source", "change-a-contract", "operate", "find-anomalies", "train-a-model"],
+    ["own-data", "new-source", "change-a-contract", "operate", "train-a-model"],
 )
 def test_a_how_to_stands_alone(page: str, checkout: Checkout) -> None:
     asks_back = "tidegate -d shop reshard"  # test_commands gives the answer
