@@ -200,7 +200,8 @@ class Sums:
         rows = np.flatnonzero(parts.fates == fates.GOOD)
         complete: list[Window] = []
         for row, part in zip(rows.tolist(), parts.at(rows), strict=True):
-            incomplete = self._incomplete.setdefault(_version(part), _Incomplete())
+            key = f"{_version(part)} {len(part.segments)}"  # parts of one key can be added up
+            incomplete = self._incomplete.setdefault(key, _Incomplete())
             incomplete.add(part, int(parts.times_us[row]))
             complete += incomplete.complete(row, part)
         ends_us = [window.start_us + window.part.window_us for window in complete]
