@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -29,9 +30,16 @@ START_S = 60.0
 _LAUNCHER = HOUSE.parent / "shared" / "tools" / "bqemulator_launcher.py"
 
 
+class Emulator(NamedTuple):
+    """Where it answers: the URL of its REST server, and host:port of the gRPC server."""
+
+    url: str
+    storage: str
+
+
 @contextmanager
-def emulator(directory: Path) -> Iterator[str]:
-    """The URL of an emulator without datasets; gone afterwards."""
+def emulator(directory: Path) -> Iterator[Emulator]:
+    """An emulator without datasets; gone afterwards."""
     if not _LAUNCHER.is_file():
         pytest.skip(f"needs shared/tools/{_LAUNCHER.name} beside the checkout")
     rest, grpc = free_ports(2)
@@ -53,7 +61,7 @@ def emulator(directory: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{rest}"
     try:
         _await(url, process, log)
-        yield url
+        yield Emulator(url, f"127.0.0.1:{grpc}")
     finally:
         process.kill()
         process.wait()

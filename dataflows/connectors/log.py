@@ -65,6 +65,16 @@ class OffsetOutOfRange(LogError):
         )
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """Rows that wait in a store beside the log for whoever owns the slot to commit them there.
+
+    `stream` is what the store calls them; `last_offset` is the input offset of the last row.
+    """
+
+    stream: str
+    last_offset: int
+
+
 class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a slot has published: stored with the outputs it vouches for, and only with them.
 
@@ -72,7 +82,8 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `first_offset` is where the slot began to read. `watermark_us` and `arrival_us` are those of
     the last record covered. `counts` holds input records by arrival day (ISO date) and fate.
     `skipped` counts the offsets from `first_offset` to `next_offset` that hold no record. `by` is
-    the process that published: host/pid.
+    the process that published: host/pid. `prepared` are the last rows that a sink has made ready in
+    a store of its own: with the marker it is decided that they are committed there, by whom else.
     Fields added later need a default, so that old markers stay readable.
     """
 
@@ -84,6 +95,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     counts: dict[str, dict[str, int]] = {}
     skipped: int = 0
     by: str = ""
+    prepared: Prepared | None = None
 
 
 class TopicInfo(NamedTuple):

@@ -1,4 +1,4 @@
-"""load: everything -> the Parquet lake
+"""load: everything -> the Parquet lake, or BigQuery
 
     read -> tabulate -> write
 
@@ -8,7 +8,7 @@ alerts, reprocess requests and dead letters. Every row says which log record it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +23,12 @@ from dataflows.flows.heartbeats import heartbeat_rows
 from dataflows.flows.shop import Shop
 from dataflows.flows.tables import DeadLetterTable, DocumentTable, EventTable, TableRows
 from dataflows.runtime import fates
-from dataflows.runtime.lake_sink import Tabulated, write_lake
+from dataflows.runtime.bigquery_sink import write_bigquery
+from dataflows.runtime.lake_sink import write_lake
 from dataflows.runtime.sink import Processed
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
+from dataflows.runtime.tabulated import Tabulated
 
 LINEAGE = (("_topic", pa.string()), ("_partition", pa.int64()), ("_offset", pa.int64()))
 NO_WATERMARK_US = -(2**62)
@@ -44,8 +46,12 @@ def load(slot: Slot, shop: Shop) -> Dataflow:
     table = lake_table(slot.topic, shop)
     flow = Dataflow("load")
     records = read("read", flow, slot)
-    rows = map_value("tabulate", records, tabulator(table))
-    write_lake("write", rows, slot, table.name)
+    if slot.config.bigquery.dataset:
+        rows = map_value("tabulate", records, tabulator(table, keep_records=True))
+        write_bigquery("write", rows, slot, table.name, _refused)
+    else:
+        rows = map_value("tabulate", records, tabulator(table))
+        write_lake("write", rows, slot, table.name)
     return flow
 
 
@@ -57,8 +63,8 @@ def lake_table(topic: str, shop: Shop) -> LakeTable:
     return DeadLetterTable() if kind == "dlq" else DocumentTable(topic)
 
 
-def tabulator(table: LakeTable) -> Callable[[Records], Tabulated]:
-    """Rows of a batch with their lineage, and what could not become one."""
+def tabulator(table: LakeTable, keep_records: bool = False) -> Callable[[Records], Tabulated]:
+    """Rows of a batch with their lineage, what could not become one and, if told so, the batch."""
 
     def tabulate(records: Records) -> Tabulated:
         heartbeats, _ = heartbeat_rows(records)
@@ -79,6 +85,7 @@ def tabulator(table: LakeTable) -> Callable[[Records], Tabulated]:
             table=_with_lineage(made.table, records, kept),
             offsets=records.offsets[kept],
             dates=made.dates,
+            records=records if keep_records else None,
         )
 
     return tabulate
@@ -86,6 +93,12 @@ def tabulator(table: LakeTable) -> Callable[[Records], Tabulated]:
 
 def _rejected(records: Records, rejections: list[Rejection]) -> Output:
     return dead_letters("dlq.load", records, rejections, "lake", partition=0)
+
+
+def _refused(records: Records, reasons: Mapping[int, str]) -> Output:
+    """What BigQuery does not take, in its own words."""
+    rejections = [Rejection(row, "refused", reason) for row, reason in reasons.items()]
+    return dead_letters("dlq.load", records, rejections, "bigquery", partition=0)
 
 
 def _with_lineage(table: pa.Table, records: Records, kept: NDArray[np.int64]) -> pa.Table:

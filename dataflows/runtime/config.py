@@ -75,6 +75,13 @@ class Lake(Section, frozen=True):
     compact_files: Positive = 8
 
 
+class BigQuery(Section, frozen=True):
+    """Where `load` writes when not into the lake (docs/how-to/bigquery.md)."""
+
+    dataset: str = ""
+    commit_records: Positive = 100_000
+
+
 class Retention(Section, frozen=True):
     """How long topics keep what no contract speaks of; a source's topics keep their records for the
     contract's retention_days."""
@@ -163,6 +170,7 @@ class Config(Section, frozen=True):
     event_time: EventTime = EventTime()
     slots: Slots = Slots()
     lake: Lake = Lake()
+    bigquery: BigQuery = BigQuery()
     retention: Retention = Retention()
     topics: Topics = Topics()
     service: Service = Service()

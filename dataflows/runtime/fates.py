@@ -26,6 +26,7 @@ FAILURE_REASONS = (
     "future_timestamp",
     "missing_user",
     "too_late",
+    "refused",
 )
 FATES = (
     "good",

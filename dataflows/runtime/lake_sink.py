@@ -7,30 +7,16 @@ a file worth writing, at most until the next snapshot: a snapshot never covers w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from bytewax.operators import KeyedStream, output
 from bytewax.outputs import StatefulSinkPartition
-from numpy.typing import NDArray
 
 from dataflows.connectors.lake import LakeWriter
 from dataflows.runtime.sink import OneSlotSink, Processed, advance, together
 from dataflows.runtime.slot import Refused, Slot
-
-
-@dataclass(frozen=True, slots=True)
-class Tabulated:
-    """A batch as rows of a table; `processed` has the fates and the rejected records.
-
-    `offsets` and `dates` belong to the rows of `table`, one each.
-    """
-
-    processed: Processed
-    table: pa.Table
-    offsets: NDArray[np.int64]
-    dates: NDArray[np.datetime64]
+from dataflows.runtime.tabulated import Tabulated
 
 
 def write_lake(step_id: str, up: KeyedStream[Tabulated], slot: Slot, table: str) -> None:

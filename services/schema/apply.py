@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dataflows.contracts import accept, load_contracts
 from dataflows.runtime.config import Config
-from services.schema.bigquery import Resource, wanted_table
+from services.schema.bigquery import Resource, wanted_tables
 from services.schema.dataset import Dataset
 from services.schema.dbt import SOURCES, write_sources
 from services.schema.errors import SchemaError
@@ -44,9 +44,7 @@ def apply(config: Config, plan: Plan, dataset: Dataset | None, today: date, tell
     schemas = Path(config.schemas)
     contracts = load_contracts(schemas)
     if dataset is not None:
-        _change_bigquery(
-            plan, dataset, {c.source: wanted_table(c) for c in contracts.values()}, tell
-        )
+        _change_bigquery(plan, dataset, wanted_tables(contracts), tell)
     for file in accept(schemas, today):
         tell(f"wrote {file}")
     if changes(plan.at("dbt")):

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pyarrow as pa
+
+from dataflows.connectors.bigquery import LINEAGE_PARTITION
 from dataflows.connectors.lake import DATE_COLUMN
 from dataflows.contracts import Contract
+from dataflows.flows.load import LINEAGE
 from services.schema.steps import Step
+from services.warehouse.bronze import BronzeTable, bronze_tables
 
 Resource = dict[str, Any]
 Fields = list[Resource]
 
-# BigQuery takes no name that begins with _partition.
-LINEAGE_PARTITION = "_log_partition"
 _BEYOND_CONTRACT: Fields = [
     {
         "name": "_topic",
@@ -54,6 +57,16 @@ _ONE_NAME = {
     "BIGDECIMAL": "BIGNUMERIC",
 }
 _SQL_NAME = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+_OF_ARROW = {
+    pa.string().id: "STRING",
+    pa.binary().id: "BYTES",
+    pa.bool_().id: "BOOLEAN",
+    pa.int64().id: "INTEGER",
+    pa.float64().id: "FLOAT",
+    pa.decimal128(18, 2).id: "NUMERIC",
+    pa.timestamp("us", "UTC").id: "TIMESTAMP",
+    pa.struct([]).id: "RECORD",
+}
 _WIDER = {
     "INTEGER": ("NUMERIC", "BIGNUMERIC", "FLOAT"),
     "NUMERIC": ("BIGNUMERIC", "FLOAT"),
@@ -66,13 +79,46 @@ _BESIDE = "keep it, and add a new optional field beside it, or start a new sourc
 def wanted_table(contract: Contract) -> Resource:
     """The table of a source: partitioned by the day of event time, clustered as its contract says;
     a query must name its days."""
+    return _table(
+        contract.description, contract.bigquery_schema(), list(contract.warehouse.cluster_by)
+    )
+
+
+def wanted_tables(contracts: Mapping[str, Contract]) -> dict[str, Resource]:
+    """Every table that the load flow writes: those of sources, then those of what flows make."""
+    made = [table for table in bronze_tables(contracts).values() if not table.of_contract]
     return {
-        "description": contract.description,
-        "schema": {"fields": [*contract.bigquery_schema(), *_BEYOND_CONTRACT]},
+        **{contract.source: wanted_table(contract) for contract in contracts.values()},
+        **{table.name: _made_by_flows(table) for table in made},
+    }
+
+
+def _made_by_flows(table: BronzeTable) -> Resource:
+    lineage = {name for name, _ in LINEAGE}
+    columns = [_arrow_column(column) for column in table.schema if column.name not in lineage]
+    return _table(table.description, columns, [table.key] if table.key else [])
+
+
+def _table(description: str, columns: Fields, cluster_by: list[str]) -> Resource:
+    return {
+        "description": description,
+        "schema": {"fields": [*columns, *_BEYOND_CONTRACT]},
         "timePartitioning": {"type": "DAY", "field": DATE_COLUMN},
-        "clustering": {"fields": list(contract.warehouse.cluster_by)},
+        "clustering": {"fields": cluster_by},
         "requirePartitionFilter": True,
     }
+
+
+def _arrow_column(column: pa.Field) -> Resource:
+    if pa.types.is_list(column.type):
+        return {**_arrow_column(column.type.value_field.with_name(column.name)), "mode": "REPEATED"}
+    kind = _OF_ARROW.get(column.type.id)
+    if kind is None:
+        raise ValueError(f"{column.name}: no type of BigQuery is known for {column.type}")
+    found: Resource = {"name": column.name, "type": kind, "mode": "NULLABLE"}
+    if kind == "RECORD":
+        found["fields"] = [_arrow_column(inner) for inner in column.type]
+    return found
 
 
 def table_steps(

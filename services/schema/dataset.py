@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dataflows.connectors.bigquery_client import (
+    BigQueryError,
+    connect,
+    first_line,
+    forbidden,
+    no_credentials,
+    parse_dataset,
+)
 from services.schema.bigquery import Resource, fields, merged, widenings
 from services.schema.errors import SchemaError
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
-_NAME = re.compile(r"(?P<project>[a-z0-9.:-]+)\.(?P<dataset>[A-Za-z0-9_]{1,1024})")
-_EMULATOR = "BIGQUERY_EMULATOR_HOST"  # the client's own variable
 _PATIENCE_S = 60.0
 
 
@@ -36,11 +40,11 @@ class Dataset:
     """
 
     def __init__(self, name: str):
-        match = _NAME.fullmatch(name)
-        if match is None:
-            raise SchemaError(f"{name!r} is no dataset; write project.dataset, as in shop.bronze")
+        try:
+            self._client = connect(parse_dataset(name)[0])
+        except BigQueryError as error:
+            raise SchemaError(str(error)) from error
         self.name = name
-        self._client = _connect(match["project"])
         with self._explained(name):
             self._client.get_dataset(name, retry=_retry(), timeout=_PATIENCE_S)
 
@@ -128,10 +132,7 @@ class Dataset:
                 f"{place}: somebody else has changed it meanwhile; plan again"
             ) from error
         except exceptions.Forbidden as error:
-            raise SchemaError(
-                f"{place}: not allowed ({_first_line(error)}); the role BigQuery Data Editor on "
-                "the dataset, and BigQuery Job User on the project, let you"
-            ) from error
+            raise SchemaError(forbidden(place, error)) from error
         except (
             exceptions.RetryError,
             exceptions.ServerError,
@@ -139,44 +140,16 @@ class Dataset:
             RequestException,
         ) as error:
             raise Unavailable(
-                f"{place}: BigQuery does not answer ({_first_line(error)}); try again, what was "
+                f"{place}: BigQuery does not answer ({first_line(error)}); try again, what was "
                 "done is kept"
             ) from error
         except exceptions.GoogleAPICallError as error:
-            raise SchemaError(f"{place}: BigQuery refuses: {_first_line(error)}") from error
+            raise SchemaError(f"{place}: BigQuery refuses: {first_line(error)}") from error
         except GoogleAuthError as error:
-            raise SchemaError(_no_credentials(error)) from error
-
-
-def _connect(project: str) -> bigquery.Client:
-    try:
-        from google.auth.credentials import AnonymousCredentials
-        from google.auth.exceptions import GoogleAuthError
-        from google.cloud import bigquery
-    except ImportError as error:
-        raise SchemaError(
-            "BigQuery needs Google's client, which is not installed: `pip install "
-            "google-cloud-bigquery` into Tidegate's environment"
-        ) from error
-    credentials: Any = AnonymousCredentials() if os.environ.get(_EMULATOR) else None
-    try:
-        return bigquery.Client(project, credentials=credentials)
-    except GoogleAuthError as error:
-        raise SchemaError(_no_credentials(error)) from error
+            raise SchemaError(no_credentials(error)) from error
 
 
 def _retry() -> Any:
     from google.cloud.bigquery.retry import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(_PATIENCE_S)
-
-
-def _no_credentials(error: Exception) -> str:
-    return (
-        f"BigQuery: no credentials ({_first_line(error)}); `gcloud auth application-default login` "
-        "makes some, or GOOGLE_APPLICATION_CREDENTIALS names them"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -39,9 +39,9 @@ def plan(config: Config, dataset: Dataset | None) -> Plan:
         *model_steps(project, contracts, new),
     ]
     if dataset is not None:
-        for contract in contracts.values():
-            now, wanted = dataset.table(contract.source), bigquery.wanted_table(contract)
-            steps += bigquery.table_steps(contract.source, now, wanted, contract.pii)
+        for name, wanted in bigquery.wanted_tables(contracts).items():
+            personal = contracts[name].pii if name in contracts else {}
+            steps += bigquery.table_steps(name, dataset.table(name), wanted, personal)
     return Plan(
         schemas=str(schemas),
         lake=str(config.lake_path),
