@@ -1,14 +1,15 @@
 """A gRPC server in front of an emulator's Storage Write API: it answers as the service does where
 the emulator does not, and it fails as told.
 
-As the service: a stream that is committed again is ALREADY_COMMITTED, and rows whose JSON is none
-are named in `row_errors`, the request being refused as a whole. All else passes through, byte for
-byte.
+As the service: a stream that is committed again is ALREADY_COMMITTED, and rows with JSON that it
+does not take are named in `row_errors`, the request being refused as a whole. All else passes
+through, byte for byte.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
@@ -155,11 +156,18 @@ def _within(fault: Fault) -> bytes:
 
 
 def _is_json(text: str) -> bool:
+    """BigQuery takes no number that a double cannot hold."""
     try:
-        json.loads(text)
-    except ValueError:
+        json.loads(text, parse_int=_number, parse_float=_number)
+    except (ValueError, OverflowError):
         return False
     return True
+
+
+def _number(text: str) -> float:
+    if math.isinf(found := float(text)):
+        raise OverflowError(text)
+    return found
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class _BigQueryPart(StatefulSinkPartition[Tabulated, None]):
         self._marker = self._writer.marker
         self._commit_records = slot.config.bigquery.commit_records
         self._table = BigQueryTable(slot.config.bigquery.dataset, table, slot.topic, slot.partition)
-        self._written_to = self._resume()
+        slot.written_to = self._resume()
         self._waiting: list[Tabulated] = []
         self._records = 0
 
@@ -66,16 +66,20 @@ class _BigQueryPart(StatefulSinkPartition[Tabulated, None]):
         self._table.close()
 
     def _resume(self) -> int:
-        """Commits what the marker names; the first offset whose row may be missing."""
+        """Commits what the marker names, and asks the table what is there, once a process: that
+        reads its lineage columns. The first offset whose row may be missing."""
+        if self._slot.written_to is not None:
+            return self._slot.written_to
         prepared = self._marker.prepared if self._marker else None
-        if prepared and self._table.commit(prepared):
-            return prepared.last_offset + 1
+        is_committed = prepared is not None and self._table.commit(prepared)
         written_to = self._table.next_offset()
+        if prepared and is_committed and written_to:
+            return max(written_to, prepared.last_offset + 1)  # somebody may have erased the last
         self._refuse_a_hole(written_to, prepared)
         return written_to
 
     def _refuse_a_hole(self, written_to: int, prepared: Prepared | None) -> None:
-        """What is not read again must be there; what is there must be of this log."""
+        """What is there must be of this log; what is not there must be read again."""
         slot, marker = self._slot, self._marker
         if written_to > (marker.next_offset if marker else 0):
             raise Refused(
@@ -108,7 +112,7 @@ class _BigQueryPart(StatefulSinkPartition[Tabulated, None]):
     def _prepare(self) -> Preparation:
         """The rows that wait and are not there yet."""
         offsets = np.concatenate([value.offsets for value in self._waiting])
-        start = int(np.searchsorted(offsets, self._written_to))
+        start = int(np.searchsorted(offsets, self._slot.written_to))
         if start == len(offsets):
             return _NOTHING
         rows = pa.concat_tables([value.table for value in self._waiting]).slice(start)
@@ -151,4 +155,4 @@ class _BigQueryPart(StatefulSinkPartition[Tabulated, None]):
                 f"{prepared.last_offset} before they were committed; they are written again at the "
                 "next start"
             )
-        self._written_to = prepared.last_offset + 1
+        self._slot.written_to = prepared.last_offset + 1

@@ -59,6 +59,8 @@ class Slot:
     started_at: int = field(init=False, default=0)  # the offset its reader began with
     in_flight: bool = field(init=False, default=False)  # what was read has not reached the sink
     parked_at: int | None = field(init=False, default=None)  # position of a reader that went idle
+    # Up to where a sink's own store is filled; asked once, so that waking costs nothing.
+    written_to: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.stats = SlotStats(self.flow, self.topic, self.partition)
