@@ -66,13 +66,20 @@ class Loading:
         arguments = ["--data-dir", machine, "run", "load", *SLOTS]
         if strike is None:
             return self.place.start(*arguments, **SMALL, **more)
-        command = [sys.executable, "-P", str(LAUNCHER), strike, *arguments]
+        command = [sys.executable, str(LAUNCHER), strike, *arguments]
         return self.place.run(command, **SMALL, **more)
 
     @property
     def next_offset(self) -> int:
         marker = self.log.markers().get(SLOT)
         return marker.next_offset if marker else 0
+
+    def wait_for_end_of(self, running: Running) -> None:
+        """Of the log, or of the process."""
+        wait_until(
+            lambda: running.process.poll() is not None or self.next_offset == self._count,
+            "the end",
+        )
 
     def finish(self, running: Running) -> None:
         wait_until(lambda: self.next_offset == self._count, "the end of the log")
@@ -118,10 +125,7 @@ def kill(loading: Loading, kills: int) -> int:
         loading.feed(loading.dice.randrange(20, 90))
         point = POINTS[number % len(POINTS)]
         struck = loading.start(f"{point}:{loading.dice.randrange(1, 4)}")
-        wait_until(
-            lambda: struck.process.poll() is not None or loading.next_offset == loading._count,
-            "a kill, or the end",
-        )
+        loading.wait_for_end_of(struck)
         if struck.process.poll() is None:
             loading.feed(100)
         assert struck.process.wait(60) == -signal.SIGKILL, struck.stderr
