@@ -6,10 +6,10 @@ PEERS := $(patsubst %/requirements.in,%,$(wildcard benchmarks/peers/*/requiremen
 COMPILE := --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow unit lint types faults images bench lock clean
+.PHONY: help setup demo test slow test-gcp unit lint types faults images bench lock clean
 
 help:    ## this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
 setup: .venv/runtime.ready ## install what running Tidegate needs
 demo: .venv/runtime.ready ## a month of a shop's life through every flow, with a report (BUS=kafka: on Kafka)
 	@$(BIN)/tidegate demo $(if $(BUS),--bus $(BUS)) $(ARGS)
@@ -17,6 +17,9 @@ test: .venv/dev.ready ## the tests, in parallel
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 slow: .venv/dev.ready ## the slowest: whole services, the pages of the docs
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal $(ARGS)
+test-gcp: .venv/dev.ready ## what BigQuery must do, by the service itself: make test-gcp PROJECT=your-project
+	@test -n "$(PROJECT)" || { echo "say which project: make test-gcp PROJECT=your-project"; exit 1; }
+	TIDEGATE_TEST_PROJECT=$(PROJECT) $(BIN)/python -m pytest -n 0 --timeout 3600 tests/contract/test_bigquery_table.py $(ARGS)
 unit: .venv/dev.ready ## the fast, pure tests
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 lint: .venv/dev.ready .venv/tools.ready ## style, imports between layers, contracts against their history

@@ -14,3 +14,10 @@ class Measured(msgspec.Struct, kw_only=True):
     rss_mb: float = 0.0
     note: str = ""
     figure: str = ""  # what the case is about, where that is neither events nor seconds
+
+
+class NotMeasured(Exception):
+    """What this machine lacks for a case."""
+
+
+NOT_MEASURED = 75  # the exit code that says so

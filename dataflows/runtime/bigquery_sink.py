@@ -112,7 +112,7 @@ class _BigQueryPart(StatefulSinkPartition[Tabulated, None]):
     def _prepare(self) -> Preparation:
         """The rows that wait and are not there yet."""
         offsets = np.concatenate([value.offsets for value in self._waiting])
-        start = int(np.searchsorted(offsets, self._slot.written_to))
+        start = int(np.searchsorted(offsets, self._slot.written_to or 0))
         if start == len(offsets):
             return _NOTHING
         rows = pa.concat_tables([value.table for value in self._waiting]).slice(start)

@@ -11,6 +11,7 @@ from dataflows.runtime.exits import Exit
 from services.cli import context
 
 if TYPE_CHECKING:
+    from dataflows.runtime.config import Config
     from services.schema.dataset import Dataset
 
 app = typer.Typer(
@@ -23,7 +24,9 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standa
 BigQuery = Annotated[
     str | None,
     typer.Option(
-        "--bigquery", metavar="PROJECT.DATASET", help="Also the tables of this dataset of BigQuery."
+        "--bigquery",
+        metavar="PROJECT.DATASET",
+        help="Also the tables of this dataset of BigQuery; by default that of `load`, if any.",
     ),
 ]
 
@@ -42,7 +45,8 @@ def plan(bigquery: BigQuery = None, json: Json = False) -> None:
     from services.schema.plan import plan as compare
     from services.schema.terminal import plan_lines
 
-    found = compare(context.config(), _dataset(bigquery))
+    config = context.config()
+    found = compare(config, _dataset(bigquery, config))
     if json:
         refused = len(found.refused)
         document = {**msgspec.to_builtins(found), "refused": refused, "to_do": len(found.changes)}
@@ -71,7 +75,8 @@ def apply_(
     from services.schema.plan import plan as compare
     from services.schema.terminal import plan_lines
 
-    config, dataset = context.config(), _dataset(bigquery)
+    config = context.config()
+    dataset = _dataset(bigquery, config)
     found = compare(config, dataset)
     print("\n".join(plan_lines(found)))
     if found.refused:
@@ -112,8 +117,10 @@ def history(
         print("\n".join(history_lines(chosen, whole=source is not None)))
 
 
-def _dataset(name: str | None) -> Dataset | None:
-    if name is None:
+def _dataset(name: str | None, config: Config) -> Dataset | None:
+    """The one that is named, or else that of `load`."""
+    name = name or config.bigquery.dataset
+    if not name:
         return None
     from services.schema.dataset import Dataset
 

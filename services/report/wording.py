@@ -25,6 +25,7 @@ REASONS: Mapping[str, str] = {
     "future_timestamp": "from the future",
     "missing_user": "valid, but nobody to belong to",
     "too_late": "older than the horizon",
+    "refused": "BigQuery does not take it",
 }
 _LONGEST = 120
 

@@ -105,11 +105,11 @@ def test_a_command_in_a_sentence_exists(page: str, line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (HOUSE / "Makefile").read_text(), re.MULTILINE))
-    code = re.findall(r"`(make [a-z]+)", page.read_text("utf-8")) + [
+    targets = set(re.findall(r"^([a-z-]+):", (HOUSE / "Makefile").read_text(), re.MULTILINE))
+    code = re.findall(r"`(make [a-z-]+)", page.read_text("utf-8")) + [
         line for s in SHELLS if s.page == page.name for line in s.commands.splitlines()
     ]
-    named = {match[1] for line in code if (match := re.match(r"make ([a-z]+)", line))}
+    named = {match[1] for line in code if (match := re.match(r"make ([a-z-]+)", line))}
     assert named <= targets
 
 
