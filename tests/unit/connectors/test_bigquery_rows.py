@@ -29,8 +29,8 @@ TABLE = "shop.bronze.t"
 def column(name: str, kind: str, mode: str = "NULLABLE", *fields: Any) -> types.TableFieldSchema:
     return types.TableFieldSchema(
         name=name,
-        type_=types.TableFieldSchema.Type[kind],
-        mode=types.TableFieldSchema.Mode[mode],
+        type_=getattr(types.TableFieldSchema.Type, kind),
+        mode=getattr(types.TableFieldSchema.Mode, mode),
         fields=fields,
     )
 
