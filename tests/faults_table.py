@@ -147,7 +147,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         *textwrap.wrap(
             "Made by `make faults`: each fault, the tests in which it is survived, and what these "
             "counted when they were run last. All but those that say otherwise run against a real "
-            "Kafka that the test starts; [guarantees](guarantees.md) says how it is judged.",
+            "Kafka that the test starts, those of BigQuery against an emulator, from the embedded "
+            "log; [guarantees](guarantees.md) says how it is judged.",
             WIDTH,
         ),
         "",

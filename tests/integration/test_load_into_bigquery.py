@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -15,15 +16,17 @@ import pytest
 from bigquery_faults import COMMIT, Fault
 from flow_bench import Bench
 from grpc import StatusCode
+from places import wait_until
 from warehouse_places import Warehouse, emulated
 
 from dataflows.connectors import bigquery as connector
-from dataflows.connectors.bigquery_client import BigQueryUnavailable
+from dataflows.connectors.bigquery_client import BigQueryError, BigQueryUnavailable
 from dataflows.connectors.lake import lake_files
 from dataflows.contracts import load_contracts
+from dataflows.flows.opening import builder
 from dataflows.runtime.config import HOUSE
 from dataflows.runtime.recovery import reset_recovery
-from dataflows.runtime.slot import Refused
+from dataflows.runtime.slot import Refused, Slot, run_slot
 from services.schema.bigquery import wanted_table, wanted_tables
 from services.schema.dataset import Dataset
 
@@ -80,6 +83,10 @@ def click(number: int, **changes: object) -> bytes:
 def clicks(bench: Bench, start: int, stop: int) -> None:
     for number in range(start, stop):
         bench.publish(CLICKS, [click(number)])
+
+
+def rests(slot: Slot, offset: int) -> bool:
+    return slot.stats.next_offset == offset == slot.parked_at
 
 
 def load(bench: Bench) -> None:
@@ -141,7 +148,7 @@ def test_a_replay_of_what_is_there_adds_nothing(
     clicks(made, 0, 7)
     load(made)
     before = made.log.markers()[SLOT]
-    reset_recovery(made.shop.slots("load")[0].directory.parent / SLOT)
+    reset_recovery(made.shop.config.state_path / SLOT)
     load(made)
     assert warehouse.offsets("clickstream", CLICKS) == list(range(7))
     assert made.log.markers()[SLOT] == before
@@ -161,7 +168,7 @@ def test_a_table_that_was_made_anew_is_filled_again_once_told_to(
     with pytest.raises(Refused, match="up to offset 0 only, and its state is at 7; restore"):
         load(made)
     assert warehouse.offsets("clickstream", CLICKS) == []
-    reset_recovery(made.shop.slots("load")[0].directory.parent / SLOT)
+    reset_recovery(made.shop.config.state_path / SLOT)
     load(made)
     assert warehouse.offsets("clickstream", CLICKS) == list(range(9))
     (day,) = made.log.markers()[SLOT].counts.values()
@@ -177,7 +184,7 @@ def test_what_was_loaded_into_the_lake_is_not_left_out(
     made = shop()
     with pytest.raises(Refused, match="load it again with `tidegate reset load`"):
         load(made)
-    reset_recovery(made.shop.slots("load")[0].directory.parent / SLOT)
+    reset_recovery(made.shop.config.state_path / SLOT)
     load(made)
     assert warehouse.offsets("clickstream", CLICKS) == [0, 1, 2, 3]
 
@@ -239,3 +246,32 @@ def test_a_column_that_comes_while_it_runs_is_waited_for(
     warehouse.client.query(sql).result()  # the emulator's rows learn of a column by this alone
     runs.join(60)
     assert warehouse.rows("clickstream", "_offset, coupon") == [(0, "x")]
+
+
+def test_a_slot_that_wakes_up_does_not_ask_the_table_again(
+    warehouse: Warehouse, shop: Callable[..., Bench]
+) -> None:
+    assert warehouse.faults is not None
+    made = shop(slots__park_after="100ms", slots__poll_idle="20ms")
+    slot = next(each for each in made.shop.slots("load") if each.name == SLOT)
+    runs = threading.Thread(target=run_slot, args=[slot, builder(made.shop, "load")])
+    commits = warehouse.faults.calls[COMMIT]
+    runs.start()
+    for stop in (3, 6):
+        clicks(made, stop - 3, stop)
+        wait_until(partial(rests, slot, stop), "it rests")
+    slot.stop.set()
+    runs.join()
+    assert warehouse.offsets("clickstream", CLICKS) == list(range(6))
+    assert warehouse.faults.calls[COMMIT] - commits == 2  # none to make sure of the first
+
+
+def test_a_table_that_is_not_there_is_said_before_anything_is_read(
+    warehouse: Warehouse, shop: Callable[..., Bench]
+) -> None:
+    made = shop()
+    clicks(made, 0, 3)
+    warehouse.client.delete_table(f"{warehouse.dataset}.clickstream")
+    with pytest.raises(BigQueryError, match=r"clickstream: there is no such table.*schema apply"):
+        load(made)
+    assert SLOT not in made.log.markers()
