@@ -1,9 +1,9 @@
 """A gRPC server in front of an emulator's Storage Write API: it answers as the service does where
 the emulator does not, and it fails as told.
 
-As the service: a stream that is committed again is ALREADY_COMMITTED, and rows with JSON that it
-does not take are named in `row_errors`, the request being refused as a whole. All else passes
-through, byte for byte.
+As the service: a stream that is committed again is ALREADY_COMMITTED; rows with JSON that it does
+not take are named in `row_errors`, the request being refused as a whole; an append must say in its
+metadata where it goes. All else passes through, byte for byte.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ class FaultyWriteApi:
     def _append(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         call = self._channel.stream_stream(_SERVICE + APPEND)
         for request in requests:
+            _refuse_to_guess_the_region(request, context)
             fault = self._fault(APPEND)
             answer = self._not_json(request)
             if answer is None and (fault is None or fault.done):
@@ -148,6 +149,13 @@ class FaultyWriteApi:
             row_errors=errors,
         )
         return bytes(types.AppendRowsResponse.serialize(answer))
+
+
+def _refuse_to_guess_the_region(request: bytes, context: grpc.ServicerContext) -> None:
+    stream = types.AppendRowsRequest.deserialize(request).write_stream
+    route = ("x-goog-request-params", f"write_stream={stream}")
+    if route not in [(name, value) for name, value in context.invocation_metadata()]:
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Cannot route on empty project id ''")
 
 
 def _within(fault: Fault) -> bytes:

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 LINEAGE_PARTITION = "_log_partition"  # BigQuery takes no name that begins with _partition
 
-PATIENCE_S = 40.0  # below the minute after which a slot that does not poll counts as stuck
-CALL_S = 15.0
+PATIENCE_S = 20.0  # for each of two phases: a slot that does not poll for a minute counts as stuck
+CALL_S = 10.0
 MAX_REQUEST_BYTES = 7 * 2**20  # BigQuery takes 10 MB, with all that is around the rows
 _ANY_DAY = "DATE '0001-01-01'"  # a query must name its days
 
@@ -190,9 +190,13 @@ class BigQueryTable:
 
     def _append_part(self, stream: str, offset: int, rows: pa.RecordBatch) -> dict[int, str]:
         """One request, on a connection of its own; the rows for which it was refused, and why."""
-        request = _append_request(stream, offset, rows)
+        requests = iter([_append_request(stream, offset, rows)])
+        # Of a call that streams, the client does not see which region it has to go to.
+        route = [("x-goog-request-params", f"write_stream={stream}")]
         with _doubtful():
-            replies = list(self._write.append_rows(iter([request]), retry=None, timeout=CALL_S))
+            replies = list(
+                self._write.append_rows(requests, retry=None, timeout=CALL_S, metadata=route)
+            )
         if not replies:
             raise _InDoubt("the connection was closed without an answer")
         return _row_errors(replies[0])

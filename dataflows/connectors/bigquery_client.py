@@ -110,6 +110,7 @@ def explained(place: str) -> Iterator[None]:
         exceptions.Aborted,
         exceptions.Cancelled,
         RequestException,
+        TimeoutError,
     ) as error:
         raise BigQueryUnavailable(
             f"{place}: BigQuery does not answer ({first_line(cause(error))}); try again, what was "
