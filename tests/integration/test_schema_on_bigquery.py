@@ -227,6 +227,14 @@ def test_a_dataset_that_is_not_there_is_named(
     assert f"{name}: there is no such dataset" in refused.err
 
 
+def test_without_a_name_it_is_the_dataset_of_load(
+    client: bigquery.Client, tidegate: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert json.loads(tidegate("schema", "plan", "--json").out)["bigquery"] is None
+    monkeypatch.setenv("TIDEGATE_BIGQUERY_DATASET", NAME)
+    assert json.loads(tidegate("schema", "plan", "--json").out)["bigquery"] == NAME
+
+
 def test_a_service_that_does_not_answer_may_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9")
     monkeypatch.setattr("services.schema.dataset._PATIENCE_S", 1.0)
