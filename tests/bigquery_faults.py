@@ -31,7 +31,7 @@ METHODS = (CREATE, APPEND, FINALIZE, COMMIT)
 
 class Fault(NamedTuple):
     """What becomes of a call: done or not, and answered with this status; `within` the answer of
-    AppendRows, where the connection stays."""
+    AppendRows, where the connection stays, or of a commit, where it is the key's fault."""
 
     code: grpc.StatusCode
     done: bool = False
@@ -90,6 +90,8 @@ class FaultyWriteApi:
             if fault is None or fault.done:
                 with _same_status(context):
                     answer = self._as_service(method, request, call(request, timeout=30))
+            if fault is not None and fault.within:
+                return _no_key(request)
             if fault is not None:
                 context.abort(fault.code, "injected")
             return answer
@@ -149,6 +151,17 @@ class FaultyWriteApi:
             row_errors=errors,
         )
         return bytes(types.AppendRowsResponse.serialize(answer))
+
+
+def _no_key(request: bytes) -> bytes:
+    (stream,) = types.BatchCommitWriteStreamsRequest.deserialize(request).write_streams
+    error = types.StorageError(
+        code=types.StorageError.StorageErrorCode.KMS_PERMISSION_DENIED,
+        entity=stream,
+        error_message="no permission for the key",
+    )
+    refused = types.BatchCommitWriteStreamsResponse(stream_errors=[error])
+    return bytes(types.BatchCommitWriteStreamsResponse.serialize(refused))
 
 
 def _refuse_to_guess_the_region(request: bytes, context: grpc.ServicerContext) -> None:

@@ -25,6 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dataflows.connectors.bigquery_client import (
+    BigQueryError,
     BigQueryUnavailable,
     connect,
     connect_writer,
@@ -137,17 +138,26 @@ class BigQueryTable:
         return committed or self.next_offset() > prepared.last_offset
 
     def _commit_stream(self, stream: str) -> bool:
-        """False: it is not by this call; by another one, maybe."""
-        from google.api_core.exceptions import BadRequest, NotFound
+        """False: this call did not do it, and no later one will; an earlier one has, maybe."""
+        from google.api_core.exceptions import FailedPrecondition, NotFound
         from google.cloud.bigquery_storage_v1 import types
 
         request = types.BatchCommitWriteStreamsRequest(parent=self._path, write_streams=[stream])
         try:
             done = self._write.batch_commit_write_streams(request, retry=None, timeout=CALL_S)
-        except (NotFound, BadRequest):
+        except (NotFound, FailedPrecondition):
             return False
-        already = types.StorageError.StorageErrorCode.STREAM_ALREADY_COMMITTED
-        return all(error.code == already for error in done.stream_errors)
+        codes = types.StorageError.StorageErrorCode
+        for error in done.stream_errors:
+            if error.code in (codes.STREAM_NOT_FOUND, codes.INVALID_STREAM_STATE):
+                return False
+            if error.code != codes.STREAM_ALREADY_COMMITTED:
+                # Such a stream may be committed later: its rows must not go into another one.
+                raise BigQueryError(
+                    f"{self.name}: prepared rows cannot be committed ({error.error_message}); once "
+                    "that is put right, a start commits them"
+                )
+        return True
 
     def _attempt(self, rows: pa.Table) -> Preparation:
         stream = self._create_stream()

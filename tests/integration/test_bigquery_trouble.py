@@ -52,12 +52,15 @@ def table(warehouse: Warehouse) -> Iterator[BigQueryTable]:
     opened.close()
 
 
-def write(table: BigQueryTable, start: int, stop: int) -> None:
+def rows(start: int, stop: int) -> pa.Table:
     count = stop - start
-    some = pa.table(
+    return pa.table(
         {"_topic": [TOPIC] * count, "_partition": [0] * count, "_offset": range(start, stop)}
     )
-    ready = table.prepare(some, np.full(count, DAY))
+
+
+def write(table: BigQueryTable, start: int, stop: int) -> None:
+    ready = table.prepare(rows(start, stop), np.full(stop - start, DAY))
     assert ready.prepared is not None
     assert table.commit(ready.prepared)
 
@@ -123,6 +126,18 @@ def test_rows_refused_as_a_whole_are_nobodys_dead_letters(
     with pytest.raises(BigQueryError, match="refuses: 400 injected; compare table and contracts"):
         write(table, 0, 3)
     assert faults.calls[APPEND] == 1
+
+
+def test_rows_that_can_be_committed_later_are_not_written_again(
+    warehouse: Warehouse, faults: FaultyWriteApi, table: BigQueryTable
+) -> None:
+    ready = table.prepare(rows(0, 3), np.full(3, DAY))
+    assert ready.prepared is not None
+    faults.fail(COMMIT, Fault(CODE.PERMISSION_DENIED, within=True))
+    with pytest.raises(BigQueryError, match=r"cannot be committed .no permission for the key"):
+        table.commit(ready.prepared)
+    assert table.commit(ready.prepared)
+    assert warehouse.offsets(table.name.rpartition(".")[2], TOPIC) == [0, 1, 2]
 
 
 def test_an_outage_ends_the_patience_and_nothing_else(
