@@ -2,8 +2,8 @@
 
     read -> tabulate -> write
 
-One table a source (timely and buffered events together), and one each for sessions, scores,
-alerts, reprocess requests and dead letters. Every row says which log record it is.
+One table a source (timely and buffered events together), and one each for sessions, scores, alerts,
+metrics, anomalies, reprocess requests and dead letters. Every row says which log record it is.
 """
 
 from __future__ import annotations
