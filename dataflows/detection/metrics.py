@@ -125,17 +125,33 @@ def load_metrics(folder: Path, contracts: Mapping[str, Contract]) -> Metrics:
 
     Raises MetricError naming file, line and field of the first that cannot be used.
     """
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
-    except OSError as error:
-        raise MetricError(f"{folder}: no metrics can be read here ({error.strerror})") from error
-    metrics = tuple(_in_its_file(path, contracts) for path in paths)
+    metrics = tuple(_in_its_file(path, contracts) for path in _files(folder))
     series = sum(each.series for each in metrics)
     if series > MOST_SERIES:
         raise MetricError(
             f"{folder}: {series:,} series; {MOST_SERIES:,} at most: give some metric fewer segments"
         )
     return metrics
+
+
+def fitting_metrics(
+    folder: Path, contracts: Mapping[str, Contract]
+) -> tuple[Metrics, list[MetricError]]:
+    """The metrics of a folder that fit the contracts, by id; and why the others do not."""
+    fitting, others = [], []
+    for path in _files(folder):
+        try:
+            fitting.append(_in_its_file(path, contracts))
+        except MetricError as error:
+            others.append(error)
+    return tuple(fitting), others
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    except OSError as error:
+        raise MetricError(f"{folder}: no metrics can be read here ({error.strerror})") from error
 
 
 def _in_its_file(path: Path, contracts: Mapping[str, Contract]) -> CompiledMetric:

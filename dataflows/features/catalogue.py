@@ -1,8 +1,7 @@
-"""The features of customers and points of sale, and every column that a rule may name.
+"""The features of customers and devices, and every column that a rule may name.
 
 Two entities mean two hops through the log: customers' features are computed where payments are
-keyed by user and travel with the payment, those of its point of sale, a device or a store's
-terminal, are added where it is keyed by that.
+keyed by user and travel with the payment, devices' features are added where it is keyed by device.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,33 +80,20 @@ CUSTOMER = FeatureSet(
     ),
 )  # fmt: skip
 
-POINT_OF_SALE = FeatureSet(
-    entity="point_of_sale",
+DEVICE = FeatureSet(
+    entity="device_id",
     features=(
         Feature(
             "device_count_1h", Aggregate.COUNT, HOUR_US,
-            "payments from the device within 1 hour, this one included; null without a device",
-            only_with="device_id",
+            "payments from the device within 1 hour, this one included",
         ),
         Feature(
             "device_amount_24h", Aggregate.SUM, DAY_US,
             "what was paid from the device within 24 hours, this payment included",
-            only_with="device_id",
         ),
         Feature(
             "device_customers_24h", Aggregate.DISTINCT, DAY_US,
             "different customers who paid from the device within 24 hours", of="user_id",
-            only_with="device_id",
-        ),
-        Feature(
-            "terminal_count_1h", Aggregate.COUNT, HOUR_US,
-            "payments at the store's terminal within 1 hour, this one included; null without one",
-            only_with="terminal_id",
-        ),
-        Feature(
-            "terminal_countries_6h", Aggregate.DISTINCT, 6 * HOUR_US,
-            "different countries of the profiles of customers who paid at the terminal within "
-            "6 hours", of="customer_country", only_with="terminal_id",
         ),
     ),
 )  # fmt: skip
@@ -134,7 +120,7 @@ MODEL_SCORE = ColumnSpec(
 OBSERVED: dict[str, ColumnSpec] = {
     **{spec.name: spec for spec in PAYMENT},
     **CUSTOMER.specs,
-    **POINT_OF_SALE.specs,
+    **DEVICE.specs,
 }
 CATALOGUE: dict[str, ColumnSpec] = {**OBSERVED, MODEL_SCORE.name: MODEL_SCORE}
 

@@ -59,7 +59,6 @@ class Feature:
     window_us: int
     description: str
     of: str | None = None
-    only_with: str | None = None  # a field: null where a payment has none
 
     @property
     def spec(self) -> ColumnSpec:
@@ -106,12 +105,6 @@ class FeatureSet:
     def others(self) -> tuple[str, ...]:
         """The fields whose distinct values are followed, in order of declaration."""
         return tuple(dict.fromkeys(f.of for f in self.features if f.of is not None))
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Every field that is read of a payment, but for its amount."""
-        conditions = (f.only_with for f in self.features if f.only_with is not None)
-        return tuple(dict.fromkeys((self.entity, *self.others, *conditions)))
 
     @property
     def specs(self) -> dict[str, ColumnSpec]:
@@ -165,7 +158,7 @@ class RollingFeatures:
         columns = WindowColumns(*(getattr(columns, f.name)[..., :-1] for f in fields(columns)))
         known = columns.counts[0] > 0
         return {
-            feature.name: self._column(feature, columns, payments, _where(feature, payments, known))
+            feature.name: self._column(feature, columns, payments, known)
             for feature in self.declared.features
         }
 
@@ -219,12 +212,6 @@ class RollingFeatures:
         """Go on from a snapshot, or from what `changes` gave since it was complete, oldest first;
         SnapshotError if it was written for other windows."""
         self._windows.restore(frames)
-
-
-def _where(feature: Feature, payments: Payments, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    if feature.only_with is None:
-        return known
-    return known & present(payments.fields[feature.only_with])
 
 
 def _mean(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:

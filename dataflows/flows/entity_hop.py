@@ -64,7 +64,7 @@ class Accepted(Generic[E]):
 
 
 class EntityHop:
-    """What both hops share."""
+    """What the customer's and the device's hop share."""
 
     def __init__(self, settings: EventTime, rolling: RollingFeatures, frames: Iterable[Buffer]):
         self._settings, self._rolling = settings, rolling

@@ -3,7 +3,7 @@
     read -> decode -> customer features -> publish
 
 Payments are keyed by user here, so what a customer did is one slot's state. Each goes on with those
-features, keyed by device or terminal, to the hop that knows what was paid there.
+features, keyed by device, to the hop that knows what the device did.
 """
 
 from __future__ import annotations
@@ -34,13 +34,7 @@ from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
 from dataflows.flows.entity_hop import Accepted, EntityHop
-from dataflows.flows.payments import (
-    REQUESTS,
-    Payment,
-    Request,
-    pack_features,
-    points_of_sale,
-)
+from dataflows.flows.payments import REQUESTS, Payment, Request, pack_features
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
@@ -108,7 +102,7 @@ class CustomerHop(EntityHop):
             arrival_us=records.arrival_us,
             fates=decoded.fates,
             outputs=[
-                *_by_point_of_sale(payments, requests, self._partitions),
+                *_by_device(payments, requests, self._partitions),
                 dead_letters("dlq.features", records, decoded.rejections, "transactions"),
             ],
             watermark_us=payments.watermark_us,
@@ -129,7 +123,6 @@ class CustomerHop(EntityHop):
             home_countries,
             segments,
             devices,
-            terminals,
             arrivals,
         ) = payments.columns(
             "event_timestamp",
@@ -145,7 +138,6 @@ class CustomerHop(EntityHop):
             "customer.address.country",
             "customer.segment",
             "device.device_id",
-            "terminal_id",
             "arrived_at",
         )
         fields = {
@@ -169,10 +161,6 @@ class CustomerHop(EntityHop):
             home_countries,
             segments,
             devices,
-            [
-                terminal if device is None else None
-                for device, terminal in zip(devices, terminals, strict=True)
-            ],
             arrivals,
             pack_features(columns),
         )
@@ -186,18 +174,12 @@ def _without_refunds(payments: Accepted[Payment]) -> Accepted[Payment]:
     return payments.where(np.array([status != "refunded" for status in statuses], np.bool_))
 
 
-def _by_point_of_sale(
+def _by_device(
     payments: Accepted[Payment], requests: list[Request], partitions: int
 ) -> list[Output]:
     """One output a partition, heartbeats among the requests where they came in the input."""
-    # A payment from nowhere known shares nothing, so it goes anywhere, but always there.
-    points = points_of_sale(
-        [request.device_id for request in requests], [request.terminal_id for request in requests]
-    )
-    keys = [
-        (request.transaction_id if point is None else point).encode()
-        for request, point in zip(requests, points, strict=True)
-    ]
+    # A payment without a device shares nothing, so it goes anywhere, but always there.
+    keys = [(request.device_id or request.transaction_id).encode() for request in requests]
     where = np.full(len(payments.decoded.fates), NOWHERE, np.int64)
     where[payments.rows] = partitions_for(keys, partitions)
     where[payments.decoded.fates == fates.HEARTBEAT] = EVERYWHERE

@@ -124,5 +124,5 @@ def _logic(slot: Slot, shop: Shop) -> tuple[Restore, Callable[[Records], Any]]:
         case "score":
             from dataflows.flows import score
 
-            return partial(score.PointOfSaleHop, settings), score.decode
+            return partial(score.DeviceHop, settings), score.decode
     raise ValueError(slot.flow)

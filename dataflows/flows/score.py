@@ -1,9 +1,9 @@
 """score: scoring.requests -> scores, alerts, dlq.score; the second hop of scoring
 
-    read -> decode -> features of the point of sale -> rules -> decide -> publish
+    read -> decode -> device features -> rules -> decide -> publish
 
-Requests are keyed by device or terminal here and carry their customer's features. Every payment
-gets a score; one that is not simply allowed raises an alert that says why.
+Requests are keyed by device here and carry their customer's features. Every payment gets a score;
+one that is not simply allowed raises an alert that says why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataflows.detection.decision import DECISIONS, SEVERITIES, DecisionPolicy, 
 from dataflows.detection.payment_model import Panel, PaymentModel, model_column
 from dataflows.detection.scoring import Payers, Scorer, Scores
 from dataflows.eventtime.snapshots import Buffer
-from dataflows.features.catalogue import MODEL_SCORE, POINT_OF_SALE, payment_columns
+from dataflows.features.catalogue import DEVICE, MODEL_SCORE, payment_columns
 from dataflows.features.columns import ColumnsOnDemand
 from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
@@ -42,12 +42,7 @@ from dataflows.flows.in_force import (
     decode_in_force,
     open_applied,
 )
-from dataflows.flows.payments import (
-    Request,
-    points_of_sale,
-    request_decoder,
-    unpack_features,
-)
+from dataflows.flows.payments import Request, request_decoder, unpack_features
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.handover import controlled
@@ -62,8 +57,8 @@ def score(slot: Slot, shop: Shop) -> Dataflow:
     flow = Dataflow("score")
     records = read("read", flow, slot)
     requests = map_value("decode", records, decode)
-    restore = partial(PointOfSaleHop, slot.config.event_time)
-    featured = keep_large_state("point_of_sale", requests, slot, restore)
+    restore = partial(DeviceHop, slot.config.event_time)
+    featured = keep_large_state("device", requests, slot, restore)
     judged = keep_state("judge", featured, slot, judge, is_handed_over=False)
     publish("publish", judged, slot)
     return flow
@@ -124,29 +119,20 @@ def decode(records: Records) -> Events[Request]:
     return decode_events(request_decoder, records)
 
 
-class PointOfSaleHop(EntityHop):
-    """The slot's state: what was paid from each device and at each terminal."""
+class DeviceHop(EntityHop):
+    """The slot's state: what was paid from each device."""
 
     def __init__(self, settings: EventTime, frames: Iterable[Buffer]):
-        super().__init__(settings, RollingFeatures(POINT_OF_SALE, int(settings.lateness)), frames)
+        super().__init__(settings, RollingFeatures(DEVICE, int(settings.lateness)), frames)
 
     def process(self, decoded: Events[Request]) -> Featured:
         requests = self.accept(decoded)
         cents = np.array(requests.each("cents"), np.int64)
-        devices, terminals, users, countries = requests.columns(
-            "device_id", "terminal_id", "user_id", "customer_country"
-        )
-        fields = {
-            "point_of_sale": points_of_sale(devices, terminals),
-            "device_id": devices,
-            "terminal_id": terminals,
-            "user_id": users,
-            "customer_country": countries,
-        }
-        there = self.features(requests, fields, cents)
+        fields = {name: requests.each(name) for name in (DEVICE.entity, *DEVICE.others)}
+        device = self.features(requests, fields, cents)
         columns = ColumnsOnDemand(
             {
-                **{name: partial(there.__getitem__, name) for name in there},
+                **{name: partial(device.__getitem__, name) for name in device},
                 **unpack_features(requests.each("features")),
                 **payment_columns(cents, requests.times_us, requests.each),
             }

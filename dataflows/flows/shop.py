@@ -55,9 +55,9 @@ class Shop:
 
     @cached_property
     def metrics(self) -> Metrics:
-        from dataflows.detection.metrics import load_metrics
+        from dataflows.flows.metric_files import configured_metrics
 
-        return load_metrics(Path(self.config.metrics), self.contracts)
+        return configured_metrics(self.config, self.contracts)[0]
 
     @cached_property
     def pii_key(self) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 from services.cli import context
 
 if TYPE_CHECKING:
-    from dataflows.detection.metrics import CompiledMetric, Metrics
+    from dataflows.detection.metrics import CompiledMetric, MetricError, Metrics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,9 +31,11 @@ def metrics() -> None: ...
 def list_metrics(json: AsJson = False) -> None:
     """Every metric with its source, window, series and what it is.
 
+    Those that come with Tidegate and do not fit the contracts are not counted, and named.
+
     Example: `tidegate metrics list`
     """
-    _show(_configured(), json)
+    _show(*_configured(), json)
 
 
 @app.command()
@@ -45,15 +49,16 @@ def check(
 
     Examples: `tidegate metrics check`, `tidegate metrics check draft.yaml`
     """
+    others: Sequence[MetricError] = ()
     if files is None:
-        found = _configured()
+        found, others = _configured()
     else:
         from dataflows.contracts import load_contracts
         from dataflows.detection.metrics import read_metric
 
         contracts = load_contracts(Path(context.config().schemas))
         found = tuple(read_metric(file, contracts) for file in files)
-    _show(found, json)
+    _show(found, others, json)
 
 
 @app.command()
@@ -79,16 +84,19 @@ def plot(
     )
 
 
-def _configured() -> Metrics:
+def _configured() -> tuple[Metrics, list[MetricError]]:
     from dataflows.contracts import load_contracts
-    from dataflows.detection.metrics import load_metrics
+    from dataflows.flows.metric_files import configured_metrics
 
     config = context.config()
-    return load_metrics(Path(config.metrics), load_contracts(Path(config.schemas)))
+    return configured_metrics(config, load_contracts(Path(config.schemas)))
 
 
-def _show(found: Metrics, json: bool) -> None:
+def _show(found: Metrics, others: Sequence[MetricError], json: bool) -> None:
     import msgspec
+
+    for error in others:
+        print(f"tidegate: not counted: {error}", file=sys.stderr)
 
     if json:
         print(msgspec.json.encode([_document(each) for each in found]).decode())

@@ -25,13 +25,13 @@ from dataflows.features.catalogue import (
     CATALOGUE,
     CUSTOMER,
     DAY_US,
+    DEVICE,
     MODEL_SCORE,
     PAYMENT,
-    POINT_OF_SALE,
     payment_columns,
 )
 from dataflows.features.columns import Column, Kind
-from dataflows.features.rolling import Payments, RollingFeatures
+from dataflows.features.rolling import FeatureSet, Payments, RollingFeatures
 from dataflows.runtime.config import Config
 from services.history.errors import HistoryError
 from services.history.payments import payments, verdicts
@@ -42,7 +42,6 @@ LATENESS_US = 7 * DAY_US
 _FORMAT = b"1"
 _TYPES = {Kind.NUMBER: pa.float64(), Kind.BOOLEAN: pa.bool_(), Kind.TEXT: pa.string()}
 _IDS = ("transaction_id", "user_id", "device_id")
-_FIELDS = {*CUSTOMER.fields, *POINT_OF_SALE.fields}
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def column_of(rows: pa.Table, name: str) -> Column:
 def _version(*of: str) -> str:
     """Of features, and of what they are of."""
     digest = blake2b(_FORMAT, digest_size=6)
-    digest.update("\0".join([*of, repr(CUSTOMER), repr(POINT_OF_SALE), repr(PAYMENT)]).encode())
+    digest.update("\0".join([*of, repr(CUSTOMER), repr(DEVICE), repr(PAYMENT)]).encode())
     return digest.hexdigest()
 
 
@@ -120,7 +119,7 @@ def _history(
     batches: Iterable[pa.RecordBatch], champion: PaymentModel | None, say: Callable[[int], None]
 ) -> Iterator[pa.Table]:
     customer = RollingFeatures(CUSTOMER, LATENESS_US)
-    point_of_sale = RollingFeatures(POINT_OF_SALE, LATENESS_US)
+    device = RollingFeatures(DEVICE, LATENESS_US)
     done, latest_us = 0, np.iinfo(np.int64).min
     for batch in batches:
         times_us = batch["event_us"].to_numpy()
@@ -128,13 +127,13 @@ def _history(
         # The last one is that after the batch.
         watermarks_us = np.maximum.accumulate(np.maximum(np.append(times_us, latest_us), latest_us))
         latest_us = int(watermarks_us[-1])
-        fields = {name: batch[name].to_pylist() for name in _FIELDS}
+        fields = {name: batch[name].to_pylist() for name in _read(CUSTOMER) | _read(DEVICE)}
         paid = Payments(fields, cents, times_us, watermarks_us)
         own = payment_columns(cents, times_us, partial(_values, batch))
         columns = {
             **{name: make() for name, make in own.items()},
             **customer.process(paid),
-            **point_of_sale.process(paid),
+            **device.process(paid),
         }
         columns[MODEL_SCORE.name] = model_column(champion, columns, len(batch))
         ids = {name: batch[name] for name in _IDS}
@@ -142,6 +141,10 @@ def _history(
         yield pa.table({**ids, "event_us": batch["event_us"], **arrays})
         done += len(batch)
         say(done)
+
+
+def _read(declared: FeatureSet) -> set[str]:
+    return {declared.entity, *declared.others}
 
 
 def _values(batch: pa.RecordBatch, name: str) -> list[object]:

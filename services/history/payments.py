@@ -17,8 +17,6 @@ _PAYMENTS = """
         (total_amount * 100)::BIGINT AS cents, currency, status, len(items) AS items_count,
         payment.method AS payment_method, payment.card_id AS card_id,
         payment.card_country AS card_country, device.device_id AS device_id, shipping_country,
-        CASE WHEN device.device_id IS NULL THEN terminal_id END AS terminal_id,
-        coalesce(device.device_id, 'terminal ' || terminal_id) AS point_of_sale,
         json_extract_string(customer, '$.address.country') AS customer_country,
         json_extract_string(customer, '$.segment') AS customer_segment
     FROM read_parquet(?, union_by_name = true)

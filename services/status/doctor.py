@@ -91,10 +91,11 @@ def _rules(config: Config) -> str:
 
 def _metrics(config: Config) -> str:
     from dataflows.contracts import load_contracts
-    from dataflows.detection.metrics import load_metrics
+    from dataflows.flows.metric_files import configured_metrics
 
-    metrics = load_metrics(Path(config.metrics), load_contracts(Path(config.schemas)))
-    return f"{len(metrics)} metrics, {sum(each.series for each in metrics)} series"
+    metrics, others = configured_metrics(config, load_contracts(Path(config.schemas)))
+    unfit = f", {len(others)} do not fit the contracts" if others else ""
+    return f"{len(metrics)} metrics, {sum(each.series for each in metrics)} series{unfit}"
 
 
 def _model(config: Config) -> str:

@@ -30,7 +30,7 @@ from dataflows.eventtime.dedup import Deduplicator
 from dataflows.eventtime.name_table import NameTable
 from dataflows.eventtime.sessions import EVENT, HEARTBEAT, Sessions, SessionSettings
 from dataflows.eventtime.timelines import Ask, Given, Keeps, Timeline, Timelines, What
-from dataflows.features.catalogue import CUSTOMER, POINT_OF_SALE
+from dataflows.features.catalogue import CUSTOMER, DEVICE
 from dataflows.features.rolling import Payments, RollingFeatures
 from services.publisher.identity import DerivedIds
 
@@ -79,8 +79,8 @@ def compile_kernels() -> None:
     kinds = np.array([EVENT, EVENT, HEARTBEAT], np.uint8)  # so that two sessions are written
     times = np.array([1, 2, 100], np.int64)
     sessions.process(times, ["a", "b", None], np.zeros(3, np.uint8), kinds)
-    for declared in (CUSTOMER, POINT_OF_SALE):
-        fields = {name: ["a", None] for name in declared.fields}
+    for declared in (CUSTOMER, DEVICE):
+        fields = {name: ["a", None] for name in (declared.entity, *declared.others)}
         rolling = RollingFeatures(declared, lateness_us=1)
         rolling.process(Payments(fields, times_us, times_us, times_us[[0, 1, 1]]))
         RollingFeatures(declared, lateness_us=1).restore([rolling.snapshot()])

@@ -129,7 +129,9 @@ def test_no_json_option_is_left_untried() -> None:
     # test_training_command, test_rules_on_the_past and test_explain_a_decision have what they need
     # test_rules_in_force has rules to apply
     of_rules = {("rules", command) for command in ("backtest", "plan", "apply", "history")}
-    of_detection = {("models", "show"), *of_rules, ("explain",)}
+    # test_models_in_force and test_a_model_scores_payments have models to judge
+    of_models = {("models", command) for command in ("show", "history", "trial", "drift")}
+    of_detection = {*of_models, *of_rules, ("explain",)}
     by_themselves = {("simulate",), ("health",), ("cost",)}
     elsewhere = {*by_themselves, *archive, *of_state, *of_warehouse, *of_detection}
     assert {*JSON_CALLS, *elsewhere} == WITH_JSON

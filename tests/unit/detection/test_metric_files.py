@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from command_line import CommandLine
 
 from dataflows.contracts import Contract, load_contracts
 from dataflows.detection.metrics import (
@@ -132,3 +134,29 @@ def test_a_folder_is_refused_with_what_to_do(
         (tmp_path / f"orders_{number}.yaml").write_text(text)
     with pytest.raises(MetricError, match="1,040 series; 1,000 at most"):
         load_metrics(tmp_path, contracts)
+
+
+def test_shipped_metrics_that_do_not_fit_are_not_counted_and_named(
+    tmp_path: Path,
+    contracts: Mapping[str, Contract],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    shop = tmp_path / "schemas"
+    shutil.copytree(load_config().schemas, shop)
+    shutil.rmtree(shop / "customer_support")
+    monkeypatch.setenv("TIDEGATE_SCHEMAS", str(shop))
+    tidegate = CommandLine(tmp_path, monkeypatch, capfd)
+    listed = tidegate("metrics", "list")
+    assert listed.code == 0
+    assert "tickets" not in listed.out
+    assert "7 metrics, " in listed.out
+    assert "tidegate: not counted: " in listed.err
+    assert "there is no source 'customer_support'" in listed.err
+    assert "7 metrics, " in tidegate("doctor").out
+
+    own = tmp_path / "metrics"
+    shutil.copytree(load_config().metrics, own)
+    monkeypatch.setenv("TIDEGATE_METRICS", str(own))
+    refused = tidegate("metrics", "list")
+    assert (refused.code, "no source 'customer_support'" in refused.err) == (78, True)

@@ -11,14 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataflows.eventtime.snapshots import SnapshotError
-from dataflows.features.catalogue import (
-    CATALOGUE,
-    CUSTOMER,
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    POINT_OF_SALE,
-)
+from dataflows.features.catalogue import CATALOGUE, CUSTOMER, DAY_US, DEVICE, HOUR_US, MINUTE_US
 from dataflows.features.columns import Column, Scalar
 from dataflows.features.rolling import (
     Aggregate,
@@ -27,10 +20,9 @@ from dataflows.features.rolling import (
     Payments,
     RollingFeatures,
 )
-from dataflows.flows.payments import points_of_sale
 
 LATENESS_US = 2 * DAY_US
-FIELDS = (*CUSTOMER.fields, *POINT_OF_SALE.fields)
+FIELDS = ("user_id", "device_id", "card_id", "shipping_country")
 
 
 @dataclass(frozen=True)
@@ -43,12 +35,6 @@ class Payment:
     time: int
     counts: bool
     watermark: int = 0
-    terminal_id: str | None = None
-    customer_country: str | None = None
-
-    @property
-    def point_of_sale(self) -> str | None:
-        return points_of_sale([self.device_id], [self.terminal_id])[0]
 
 
 Naive: TypeAlias = Callable[[list[Payment], Payment], dict[str, Scalar | None]]
@@ -57,10 +43,9 @@ maybe = st.sampled_from
 payments = st.lists(
     st.tuples(
         maybe([None, "u1", "u2", "u3"]),
-        maybe([(None, None), ("d1", None), ("d2", None), (None, "d1"), (None, "t2")]),
+        maybe([None, "d1", "d2", "d3"]),
         maybe([None, "c1", "c2", "c3", "c4"]),
         maybe([None, "DE", "FR"]),
-        maybe([None, "DE", "FR", "GB"]),
         st.integers(0, 500_00),
         maybe([0, 1, MINUTE_US, 10 * MINUTE_US, HOUR_US, DAY_US // 2, DAY_US, 9 * DAY_US]),
         maybe([0, 0, 1, 5 * MINUTE_US, DAY_US]),
@@ -72,11 +57,10 @@ payments = st.lists(
 
 def arrive(drawn: list[tuple]) -> list[Payment]:
     arrived, now = [], 100 * DAY_US
-    for user, (device, terminal), card, country, home, cents, step, behind, counts in drawn:
+    for user, device, card, country, cents, step, behind, counts in drawn:
         now += step
-        time, watermark = now - behind, now - MINUTE_US
         arrived.append(
-            Payment(user, device, card, country, cents, time, counts, watermark, terminal, home)
+            Payment(user, device, card, country, cents, now - behind, counts, now - MINUTE_US)
         )
     return arrived
 
@@ -150,31 +134,20 @@ def customer(past: list[Payment], now: Payment) -> dict[str, Scalar | None]:
     }
 
 
-def point_of_sale(past: list[Payment], now: Payment) -> dict[str, Scalar | None]:
-    nothing: dict[str, Scalar | None] = dict.fromkeys(POINT_OF_SALE.specs)
-    if not now.counts:
-        return nothing
-    if now.device_id is not None:
-        day = within(past, now, "device_id", DAY_US)
-        return nothing | {
-            "device_count_1h": len(within(past, now, "device_id", HOUR_US)),
-            "device_amount_24h": sum(p.cents for p in day) / 100,
-            "device_customers_24h": len({p.user_id for p in day} - {None}),
-        }
-    if now.terminal_id is not None:
-        shift = within(past, now, "terminal_id", 6 * HOUR_US)
-        return nothing | {
-            "terminal_count_1h": len(within(past, now, "terminal_id", HOUR_US)),
-            "terminal_countries_6h": len({p.customer_country for p in shift} - {None}),
-        }
-    return nothing
+def device(past: list[Payment], now: Payment) -> dict[str, Scalar | None]:
+    if now.device_id is None or not now.counts:
+        return dict.fromkeys(DEVICE.specs)
+    day = within(past, now, "device_id", DAY_US)
+    return {
+        "device_count_1h": len(within(past, now, "device_id", HOUR_US)),
+        "device_amount_24h": sum(p.cents for p in day) / 100,
+        "device_customers_24h": len({p.user_id for p in day} - {None}),
+    }
 
 
 @settings(deadline=None, max_examples=120)
 @given(payments, st.lists(st.integers(0, 60)), st.booleans())
-@pytest.mark.parametrize(
-    ("declared", "naive"), [(CUSTOMER, customer), (POINT_OF_SALE, point_of_sale)]
-)
+@pytest.mark.parametrize(("declared", "naive"), [(CUSTOMER, customer), (DEVICE, device)])
 def test_features_equal_their_definitions(
     declared: FeatureSet, naive: Naive, drawn: list[tuple], cuts: list[int], restore: bool
 ) -> None:
@@ -222,12 +195,12 @@ def test_a_newcomer_has_no_new_device() -> None:
 
 def test_many_customers_on_one_device_are_counted_once_each() -> None:
     crowd = [pay(minute, user_id=f"u{minute % 4}") for minute in range(8)]
-    columns = process(RollingFeatures(POINT_OF_SALE, HOUR_US), crowd)
+    columns = process(RollingFeatures(DEVICE, HOUR_US), crowd)
     assert columns["device_customers_24h"] == [1, 2, 3, 4, 4, 4, 4, 4]
 
 
 def test_a_snapshot_of_another_feature_set_is_refused() -> None:
-    saved = RollingFeatures(POINT_OF_SALE, HOUR_US).snapshot()
+    saved = RollingFeatures(DEVICE, HOUR_US).snapshot()
     with pytest.raises(SnapshotError, match="another configuration"):
         RollingFeatures(CUSTOMER, HOUR_US).restore([saved])
 

@@ -13,7 +13,7 @@ from dataflows.features.catalogue import DAY_US
 from dataflows.flows.decoding import decode_events
 from dataflows.flows.features import CustomerHop, decode
 from dataflows.flows.payments import request_decoder
-from dataflows.flows.score import PointOfSaleHop
+from dataflows.flows.score import DeviceHop
 from dataflows.runtime.config import EventTime
 
 START_US = 1_780_000_000_000_000
@@ -53,7 +53,7 @@ class Hops:
 
     def __init__(self) -> None:
         self.customers = CustomerHop(EventTime(), 1, [])
-        self.devices = PointOfSaleHop(EventTime(), [])
+        self.devices = DeviceHop(EventTime(), [])
 
     def process(self, payments: Records) -> None:
         requests = self.customers.process(decode(payments)).outputs[0]
