@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
-from dataflows.connectors.log import Log
+from dataflows.connectors.log import Log, Marker
 from dataflows.connectors.records import Output, published
 from dataflows.decodable import make_decodable
 from dataflows.detection.models import ModelError, open_artifact
@@ -167,6 +168,29 @@ def model_outputs(
     kept = msgspec.json.encode(_KeptModels(applied, artifacts))
     content = msgspec.json.encode(applied)
     return _outputs(MODELS, applied.champion or "none", kept, content, partitions)
+
+
+@contextmanager
+def sole_writer(shop: Shop, topic: str) -> Iterator[Callable[[list[Output], int], None]]:
+    """Gives the function that commits the outputs of number n, all of them or none.
+
+    Whoever writes to the topic at the same time is fenced: of two, one succeeds.
+
+    Raises:
+        Fenced: somebody else did.
+        LogError: the log does not take it.
+    """
+    shop.log.prepare([topic], list(shop.topology.topics))
+    writer = shop.log.writer(topic)
+
+    def commit(outputs: list[Output], number: int) -> None:
+        seq = writer.marker.seq + 1 if writer.marker else 1
+        writer.commit(outputs, Marker(seq=seq, next_offset=number))
+
+    try:
+        yield commit
+    finally:
+        writer.close()
 
 
 def _outputs(topic: str, key: str, kept: bytes, content: bytes, partitions: int) -> list[Output]:

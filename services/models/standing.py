@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from dataflows.connectors.log import Log, Marker
+from dataflows.connectors.log import Log
 from dataflows.detection.models import ModelError
 from dataflows.detection.payment_model import NAME, PaymentModel, payment_model
 from dataflows.detection.registry import Registry
@@ -20,6 +20,7 @@ from dataflows.flows.in_force import (
     kept_artifacts,
     model_outputs,
     open_applied,
+    sole_writer,
 )
 from dataflows.flows.payments import REQUESTS
 from dataflows.flows.shop import Shop
@@ -82,16 +83,13 @@ def put_in_force(
         Fenced: somebody else put models in force at the same time.
         LogError: the log does not take it.
     """
-    log = shop.log
-    log.prepare([MODELS], list(shop.topology.topics))
-    writer = log.writer(MODELS)
-    try:
-        there = kept_artifacts(log)
+    with sole_writer(shop, MODELS) as commit:
+        there = kept_artifacts(shop.log)
         wanted = [version for version in (champion, *challengers) if version is not None]
         artifacts = {
             version: _artifact(registry, version) for version in wanted if version not in there
         }
-        before = applied_models(log)
+        before = applied_models(shop.log)
         applied = AppliedModels(
             number=before[-1].number + 1 if before else 1,
             champion=champion,
@@ -101,10 +99,7 @@ def put_in_force(
             note=note,
         )
         outputs = model_outputs(applied, artifacts, shop.topology.topics[REQUESTS])
-        seq = writer.marker.seq + 1 if writer.marker else 1
-        writer.commit(outputs, Marker(seq=seq, next_offset=applied.number))
-    finally:
-        writer.close()
+        commit(outputs, applied.number)
     return applied
 
 

@@ -7,9 +7,9 @@ import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dataflows.connectors.log import Log, Marker
+from dataflows.connectors.log import Log
 from dataflows.detection.rules import RuleSet, parse_rules, rule_texts
-from dataflows.flows.in_force import AppliedRules, applied_rules, rule_outputs
+from dataflows.flows.in_force import AppliedRules, applied_rules, rule_outputs, sole_writer
 from dataflows.flows.payments import REQUESTS
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import RULE_SETS
@@ -43,11 +43,8 @@ def apply(shop: Shop, texts: dict[str, str], note: str) -> AppliedRules:
         Fenced: somebody else applied rules at the same time.
         LogError: the log does not take it.
     """
-    log = shop.log
-    log.prepare([RULE_SETS], list(shop.topology.topics))
-    writer = log.writer(RULE_SETS)
-    try:
-        last = in_force(log)
+    with sole_writer(shop, RULE_SETS) as commit:
+        last = in_force(shop.log)
         applied = AppliedRules(
             number=last.number + 1 if last else 1,
             version=parse_rules(texts, shop.config.rules).version,
@@ -56,11 +53,7 @@ def apply(shop: Shop, texts: dict[str, str], note: str) -> AppliedRules:
             note=note,
             files=texts,
         )
-        outputs = rule_outputs(applied, shop.topology.topics[REQUESTS])
-        seq = writer.marker.seq + 1 if writer.marker else 1
-        writer.commit(outputs, Marker(seq=seq, next_offset=applied.number))
-    finally:
-        writer.close()
+        commit(rule_outputs(applied, shop.topology.topics[REQUESTS]), applied.number)
     return applied
 
 
