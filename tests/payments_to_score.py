@@ -22,7 +22,7 @@ from dataflows.flows.payments import REQUESTS, Request, pack_features
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-def request(number: int, euros: int) -> bytes:
+def request(number: int, euros: int, device: str | None = None) -> bytes:
     """A payment a minute."""
     nothing: dict[str, Any] = dict.fromkeys(Request.__struct_fields__)
     return msgspec.json.encode(
@@ -32,6 +32,7 @@ def request(number: int, euros: int) -> bytes:
                 "transaction_id": f"t{number}",
                 "user_id": f"u{number}",
                 "cents": euros * 100,
+                "device_id": device,
                 "event_timestamp": (START + timedelta(minutes=number)).isoformat(),
                 "features": pack_features(from_rows(CUSTOMER.specs, [{}]))[0],
             }

@@ -51,6 +51,7 @@ class RuleState(StrEnum):
 
 
 EVERYBODY: Final = 100
+ALERTS_PER_HOUR: Final = 1_000
 _CHOICES: Final = {"state": RuleState, "severity": Severity}
 LISTS: Final = "lists"  # the folder within that of the rules
 
@@ -69,7 +70,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `severity` is the least that its alerts have. `rollout` is the share of customers, in percent,
     for whom a live rule counts. A snoozed one counts for payments from that instant of event time
-    on. For others it is as in shadow.
+    on. For others it is as in shadow. Beyond `max_alerts_per_hour`, of event time and in a
+    partition, its alerts are held back (see `floods`).
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
@@ -82,6 +84,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     severity: Severity | None = None
     rollout: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
     snoozed_until: Instant | None = None
+    max_alerts_per_hour: Annotated[int, msgspec.Meta(ge=1)] = ALERTS_PER_HOUR
     examples: Examples = Examples()
 
     @property
@@ -127,6 +130,7 @@ class RuleSet:
         content: list[tuple[Any, ...]] = [
             (r.id, r.when, r.weight, r.reason, r.severity, r.state)
             + ((r.rollout, r.snoozed_until) if r.is_partial else ())
+            + ((r.max_alerts_per_hour,) if r.max_alerts_per_hour != ALERTS_PER_HOUR else ())
             for r in (compiled.rule for compiled in (*self.live, *self.shadow))
         ]
         content += [(each.id, each.effect, each.of, each.entries) for each in self.lists]

@@ -1,9 +1,9 @@
-"""score: scoring.requests -> scores, alerts, dlq.score; the second hop of scoring
+"""score: scoring.requests -> scores, alerts, floods, dlq.score; the second hop of scoring
 
     read -> decode -> device features -> rules -> decide -> publish
 
 Requests are keyed by device here and carry their customer's features. Every payment gets a score;
-one that is not simply allowed raises an alert that says why.
+one that is not simply allowed raises an alert that says why, unless the rules that raise it flood.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ import msgspec
 import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.operators import map_value
+from numpy.typing import NDArray
 
 from dataflows.connectors.records import Output, Records
 from dataflows.contracts.money import format_money
 from dataflows.contracts.timestamps import canonical_timestamps
+from dataflows.decodable import make_decodable
+from dataflows.detection.alert_groups import AlertGroups, Group, Place
 from dataflows.detection.alerts import Alert
 from dataflows.detection.decision import DECISIONS, SEVERITIES, DecisionPolicy, alert_id
+from dataflows.detection.floods import Flood, Floods, Hour
 from dataflows.detection.payment_model import Panel, PaymentModel, model_column
 from dataflows.detection.scoring import Payers, Scorer, Scores
 from dataflows.eventtime.snapshots import Buffer
@@ -37,6 +41,7 @@ from dataflows.flows.in_force import (
     Applied,
     AppliedAt,
     AppliedRules,
+    InForce,
     applied_before,
     decode_control,
     decode_in_force,
@@ -53,7 +58,7 @@ from dataflows.runtime.state import keep_large_state, keep_state
 
 
 def score(slot: Slot, shop: Shop) -> Dataflow:
-    judge = partial(Judge, shop, applied_before(shop))
+    judge = partial(Judge, slot, shop, applied_before(shop))
     flow = Dataflow("score")
     records = read("read", flow, slot)
     requests = map_value("decode", records, decode)
@@ -91,9 +96,12 @@ class Scored(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class PublishedAlert(Alert, frozen=True, kw_only=True):
-    """An alert, and when its payment arrived, so that the way from event to alert can be timed."""
+    """An alert, when its payment arrived, so that the way from event to alert can be timed, and
+    where it stands among those of its device."""
 
     arrived_at: str | None = None
+    group_id: str
+    group_alerts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +149,46 @@ class DeviceHop(EntityHop):
         return Featured(requests, times, format_money(cents), columns)
 
 
+class _Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The state of a judge, as it is kept."""
+
+    in_force: InForce
+    hours: Sequence[Hour]
+    groups: Sequence[Group]
+
+
+make_decodable(_Judged)
+_decode_judged = msgspec.json.Decoder(_Judged).decode
+
+
+def _judged(saved: bytes) -> _Judged:
+    """What a state says. Raises TidegateError."""
+    try:
+        return _decode_judged(saved)
+    except msgspec.MsgspecError:
+        return _Judged(decode_in_force(saved), (), ())  # before alerts were grouped
+
+
 class Judge:
     """Scores the payments of a batch and gives reasons for those that raise an alert.
 
-    Its state is what was applied last, as its control records have it.
+    Its state: what was applied last, as its control records have it, and the alerts of late.
     """
 
-    def __init__(self, shop: Shop, earlier: Sequence[AppliedAt], saved: bytes | None):
+    def __init__(self, slot: Slot, shop: Shop, earlier: Sequence[AppliedAt], saved: bytes | None):
         self._shop = shop
-        self._in_force = decode_in_force(saved or b"")
+        self._lateness_us = int(slot.config.event_time.lateness)
+        state = _judged(saved or b"")
+        self._in_force = state.in_force
+        self._floods = Floods(f"{slot.topic}/{slot.partition}", self._lateness_us, state.hours)
+        self._groups = AlertGroups(state.groups)
         # Whoever begins without state may begin behind control records that retention has removed.
         self._earlier = earlier if saved is None else ()
         self._scorer: Scorer | None = None
         self._panel: Panel | None = None
 
     def snapshot(self) -> bytes:
-        return msgspec.json.encode(self._in_force)
+        return _encode(_Judged(self._in_force, self._floods.hours, self._groups.groups))
 
     def process(self, featured: Featured) -> Processed:
         if self._earlier:
@@ -205,22 +237,54 @@ class Judge:
         decoded = requests.decoded
         records = decoded.records
         outputs = [dead_letters("dlq.score", records, decoded.rejections, "scoring.requests")]
+        floods: list[tuple[int, Flood]] = []
         if count := len(requests.rows):
             scorer, panel = self._judges()
             columns = featured.columns
             columns.add(MODEL_SCORE.name, partial(model_column, panel.champion, columns, count))
             payers = Payers(requests.each("user_id"), requests.each("device_id"), requests.times_us)
             scores = scorer.score(columns, payers)
+            admitted, floods = self._admit(requests, scorer, scores)
+            alerts = [
+                _alert(featured, scorer, scores, payers, i, self._place(requests, i))
+                for i in admitted
+            ]
             outputs += [
                 _scores(featured, scorer, panel, scores, payers),
-                _alerts(featured, scorer, scores, payers),
+                _alerts(records, requests.rows[admitted], alerts),
             ]
+        floods += self._floods.close(requests.watermarks_us)
+        self._groups.forget_before(requests.watermark_us - self._lateness_us)
         return Processed(
             offsets=records.offsets,
             arrival_us=records.arrival_us,
             fates=decoded.fates,
-            outputs=outputs,
+            outputs=[*outputs, _told(records, floods)],
             watermark_us=requests.watermark_us,
+        )
+
+    def _admit(
+        self, requests: Accepted[Request], scorer: Scorer, scores: Scores
+    ) -> tuple[list[int], list[tuple[int, Flood]]]:
+        """The payments whose alerts are published, and the floods that begin, with their rows."""
+        admitted, floods = [], []
+        for i in scores.alerts.tolist():
+            begun = None
+            if not scorer.is_denied(scores, i):
+                payment, time_us = requests.payments[i], requests.times_us.item(i)
+                begun = self._floods.admit(
+                    scorer.fired_rules(scores, i), time_us, payment.transaction_id
+                )
+            if begun is None:
+                admitted.append(i)
+            else:
+                floods += [(requests.rows.item(i), flood) for flood in begun]
+        return admitted, floods
+
+    def _place(self, requests: Accepted[Request], i: int) -> Place:
+        payment = requests.payments[i]
+        return self._groups.add(
+            payment.device_id, alert_id(payment.transaction_id), requests.times_us.item(i)
         )
 
 
@@ -265,21 +329,31 @@ def _thoughts(featured: Featured, panel: Panel) -> tuple[Iterable[Any], ...]:
     return (*own, zip(*others, strict=True) if others else repeat(()))
 
 
-def _alerts(featured: Featured, scorer: Scorer, scores: Scores, payers: Payers) -> Output:
-    records, rows = featured.requests.decoded.records, featured.requests.rows
-    raised = scores.alerts.tolist()
-    alerts = [_alert(featured, scorer, scores, payers, i) for i in raised]
+def _alerts(records: Records, rows: NDArray[np.int64], alerts: Sequence[PublishedAlert]) -> Output:
     return Output(
         topic="alerts",
-        causes=records.offsets[rows[raised]],
+        causes=records.offsets[rows],
         keys=[alert.user_id.encode() for alert in alerts],
         values=list(map(_encode, alerts)),
         partition=records.partition,
     )
 
 
+def _told(records: Records, floods: Sequence[tuple[int, Flood]]) -> Output:
+    """Floods, with the rows of a batch that caused them."""
+    ordered = sorted(floods, key=lambda each: each[0])
+    rows = np.array([row for row, _ in ordered], np.int64)
+    return Output(
+        topic="floods",
+        causes=records.offsets[rows],
+        keys=[flood.rule.encode() for _, flood in ordered],
+        values=[_encode(flood) for _, flood in ordered],
+        partition=records.partition,
+    )
+
+
 def _alert(
-    featured: Featured, scorer: Scorer, scores: Scores, payers: Payers, i: int
+    featured: Featured, scorer: Scorer, scores: Scores, payers: Payers, i: int, place: Place
 ) -> PublishedAlert:
     request = featured.requests.payments[i]
     return PublishedAlert(
@@ -296,4 +370,6 @@ def _alert(
         severity=SEVERITIES[scores.severity.item(i)],
         reasons=scorer.reasons(scores, featured.columns, i, payers),
         rule_set=scorer.rules.version,
+        group_id=place.group_id,
+        group_alerts=place.number,
     )

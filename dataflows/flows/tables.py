@@ -182,9 +182,29 @@ DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
                 ("decision", pa.string()),
                 ("reasons", pa.list_(REASON)),
                 ("rule_set", pa.string()),
+                ("group_id", pa.string()),
+                ("group_alerts", pa.int64()),
             ]
         ),
         "event_timestamp",
+    ),
+    "floods": (
+        pa.schema(
+            [
+                ("flood_id", pa.string()),
+                ("rule", pa.string()),
+                ("owner", pa.string()),
+                ("window_start", TIME),
+                ("window_end", TIME),
+                ("alerts", pa.int64()),
+                ("held_back", pa.int64()),
+                ("first_held_back", pa.string()),
+                ("is_over", pa.bool_()),
+                ("revision", pa.int64()),
+                ("text", pa.string()),
+            ]
+        ),
+        "window_start",
     ),
     "metrics": (pa.schema(_MEASURED), "window_start"),
     "anomalies": (

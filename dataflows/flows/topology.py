@@ -54,7 +54,7 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
     visits, payments = partitions.get("clickstream", 1), partitions.get("transactions", 1)
     topics |= {"sessions": visits, "late.sessionize": visits, "dlq.sessionize": visits}
     topics |= {"scoring.requests": payments, "dlq.features": payments}
-    topics |= {"scores": payments, "alerts": payments, "dlq.score": payments}
+    topics |= {"scores": payments, "alerts": payments, "floods": payments, "dlq.score": payments}
     topics |= {"metrics.parts": 1, "metrics": 1, "anomalies": 1, "dlq.measure": 1, "dlq.detect": 1}
     topics |= {RULE_SETS: 1, MODELS: 1, "reprocess.requests": 1, "dlq.late": 1, "dlq.load": 1}
     by_source = {
@@ -76,7 +76,8 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
                 *by_source["events"],
                 *by_source["buffered"],
                 *by_source["dlq"],
-                *("sessions", "scores", "alerts", "metrics", "anomalies", "reprocess.requests"),
+                *("sessions", "scores", "alerts", "floods", "metrics", "anomalies"),
+                "reprocess.requests",
                 *("dlq.sessionize", "dlq.features", "dlq.score"),
                 *("dlq.measure", "dlq.detect", "dlq.late"),
             ),

@@ -117,7 +117,7 @@ def _output_topics(shop: Shop, flow: str, topic: str) -> Sequence[str]:
         "ingest": (f"events.{source}", f"late.{source}", f"dlq.{source}"),
         "sessionize": ("sessions", "late.sessionize", "dlq.sessionize"),
         "features": ("scoring.requests", "dlq.features"),
-        "score": ("scores", "alerts", "dlq.score"),
+        "score": ("scores", "alerts", "floods", "dlq.score"),
         "measure": ("metrics.parts", "dlq.measure"),
         "detect": ("metrics", "anomalies", "dlq.detect"),
         "late": (f"buffered.{source}", "reprocess.requests", "dlq.late"),

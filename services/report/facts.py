@@ -320,8 +320,9 @@ def _reprocessing(lake: Lake) -> list[Reprocessing]:
 
 
 def _lake_counts(lake: Lake, sources: Sequence[SourceCount]) -> LakeCounts:
-    alerts, suspicious, session_events, payments_to_score, revenue = lake.row(
+    alerts, held_back, suspicious, session_events, payments_to_score, revenue = lake.row(
         """SELECT (SELECT count(DISTINCT alert_id) FROM alerts),
+               (SELECT coalesce(sum(held_back), 0)::BIGINT FROM floods WHERE is_over),
                (SELECT count(*) FILTER (decision <> 'allow') FROM scores),
                (SELECT coalesce(sum(event_count), 0)::BIGINT FROM final_sessions),
                count(*) FILTER (status IS DISTINCT FROM 'refunded'),
@@ -347,6 +348,7 @@ def _lake_counts(lake: Lake, sources: Sequence[SourceCount]) -> LakeCounts:
         derived={table: lake.row(f'SELECT count(*) FROM "{table}"')[0] for table in lake.derived},
         alerts=alerts,
         suspicious=suspicious,
+        held_back=held_back,
         payments_to_score=payments_to_score,
         session_events=session_events,
         revenue_in_time=revenue,

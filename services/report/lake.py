@@ -19,6 +19,7 @@ _DERIVED = {
     " event_timestamp TIMESTAMPTZ, total_amount DOUBLE, currency VARCHAR, score DOUBLE,"
     " severity VARCHAR, decision VARCHAR,"
     " reasons STRUCT(rule VARCHAR, weight DOUBLE, text VARCHAR)[]",
+    "floods": "rule VARCHAR, held_back BIGINT, is_over BOOLEAN",
     "metrics": "metric VARCHAR, segment VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,"
     " value DOUBLE, expected DOUBLE, lower DOUBLE, upper DOUBLE, score DOUBLE, version VARCHAR",
     "anomalies": "anomaly_id VARCHAR, metric VARCHAR, segment VARCHAR, window_start TIMESTAMPTZ,"

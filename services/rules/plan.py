@@ -11,7 +11,10 @@ from dataflows.detection.lists import EntityList
 from dataflows.detection.rules import LISTS, Rule, RuleSet, RuleState
 
 _OUT_OF_FORCE = (RuleState.DRAFT, RuleState.RETIRED)
-_SHOWN = ("state", "rollout", "snoozed_until", "when", "weight", "severity", "reason", "owner")
+_SHOWN = (
+    *("state", "rollout", "snoozed_until", "max_alerts_per_hour"),
+    *("when", "weight", "severity", "reason", "owner"),
+)
 _SHOWN_OF_LISTS = ("effect", "of", "owner")
 Judge = Rule | EntityList
 

@@ -30,7 +30,7 @@ SLOTS = {
     ("late", "late.clickstream", 0): ("buffered.clickstream", "reprocess.requests", "dlq.late"),
     ("sessionize", "events.clickstream", 0): ("sessions", "late.sessionize", "dlq.sessionize"),
     ("features", "events.transactions", 0): ("scoring.requests", "dlq.features"),
-    ("score", "scoring.requests", 0): ("scores", "alerts", "dlq.score"),
+    ("score", "scoring.requests", 0): ("scores", "alerts", "floods", "dlq.score"),
     ("measure", "events.clickstream", 0): (PARTS, "dlq.measure"),
     ("detect", PARTS, 0): ("metrics", "anomalies", "dlq.detect"),
 }

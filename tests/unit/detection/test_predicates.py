@@ -272,3 +272,26 @@ def test_the_columns_a_predicate_reads() -> None:
         "s",
         "b",
     }
+
+
+wild_rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            **dict.fromkeys("ab", st.none() | st.floats(allow_nan=False)),
+            **dict.fromkeys("ij", st.none() | st.integers(-(2**63), 2**63 - 1)),
+            **dict.fromkeys("st", st.none() | st.text()),
+            **dict.fromkeys("fg", st.none() | st.booleans()),
+        }
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(deadline=None)
+@given(predicates, wild_rows)
+def test_no_value_makes_a_predicate_raise(text: str, given_rows: list[dict]) -> None:
+    predicate, columns = compile_predicate(text, SPECS), columns_of(given_rows)
+    holds, fails = predicate.holds(columns), predicate.fails(columns)
+    assert holds.shape == fails.shape == (len(given_rows),)
+    assert not (holds & fails).any()

@@ -237,3 +237,22 @@ def test_what_a_rule_cannot_be_is_named(more: dict[str, str], says: str) -> None
     with pytest.raises(RuleError, match=r"r\.yaml:\d+: ") as caught:
         rules(rule("r", "total_amount >= 1", 0.5, **more))
     assert says in str(caught.value)
+
+
+OF_KIND = {
+    Kind.NUMBER: st.floats(allow_nan=False) | st.integers(-(2**63), 2**63 - 1),
+    Kind.TEXT: st.text(),
+    Kind.BOOLEAN: st.booleans(),
+}
+
+
+@given(
+    st.sampled_from(list(CATALOGUE.values())).flatmap(
+        lambda spec: st.tuples(st.just(spec), st.none() | OF_KIND[spec.kind])
+    )
+)
+def test_no_value_makes_a_reason_raise(shown: tuple[ColumnSpec, Scalar | None]) -> None:
+    spec, value = shown
+    sentence = parse_sentence(f"so: {{{spec.name}}}", CATALOGUE)
+    row = from_rows({spec.name: spec}, [{spec.name: value}])
+    assert sentence.render(row, 0).startswith("so: ")
