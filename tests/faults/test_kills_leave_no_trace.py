@@ -45,7 +45,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     partitions = {source: shop.topology.topics[f"raw.{source}"] for source in shop.contracts}
     simulation = simulate(
         SimulationSettings(
-            start=start, days=7, customers=800, target_events=80_000, partitions=partitions
+            start=start, days=7, customers=800, target_events=140_000, partitions=partitions
         )
     )
     publish_chunks(shop.log, simulation.chunks(), None, threading.Event())
