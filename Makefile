@@ -28,7 +28,7 @@ lint: .venv/dev.ready .venv/tools.ready ## style, imports between layers, contra
 types: .venv/dev.ready .venv/tools.ready ## the type checker on the whole tree
 	.venv/tools/bin/mypy --python-executable $(BIN)/python
 faults: .venv/dev.ready ## every fault, seeded: make faults ARGS='--seed 7 --kills 200 --outage 10m --soak 24h'
-	$(BIN)/python -m pytest -m 'faults or survives' $(ARGS)
+	$(BIN)/python -m pytest -m 'faults or survives' -n 2 --dist worksteal $(ARGS)
 images: .venv/dev.ready ## the tests of the image and the compose file (needs Docker; or see .ci/containers)
 	$(BIN)/python -m pytest -m images tests/containers $(ARGS)
 bench: .venv/dev.ready ## the figures README claims (ARGS='--only peers': beside other systems)
