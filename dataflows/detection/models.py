@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
@@ -69,7 +70,7 @@ class Model:
         if self.family in _NARROW:
             rows = rows.astype(np.float32).astype(np.float64)
         if self.family in _TREES:
-            kernel.add_trees(self.nodes, self.roots, rows, sums)
+            kernel.add_trees(self._paired, self.roots, rows, sums)
         else:
             kernel.add_weighted(self.weights, self.fills, rows, sums)
         raw = self.offset + self.scale * sums
@@ -79,6 +80,12 @@ class Model:
             return np.exp2(raw)
         with np.errstate(over="ignore"):
             return 1 / (1 + np.exp(-raw))
+
+    @cached_property
+    def _paired(self) -> NDArray[Any]:
+        paired = np.empty(len(self.nodes), kernel.PAIRED)
+        kernel.pair(self.nodes, self.roots, paired)
+        return paired
 
     def arrays(self) -> bytes:
         """The model as an .npz file; the same model gives the same bytes."""
@@ -153,7 +160,7 @@ def read_arrays(data: bytes, name: str) -> Model:
 
 
 def _is_sound(model: Model) -> bool:
-    """Whether every row comes to a leaf, whatever it holds."""
+    """Whether every row comes to a leaf, whatever it holds, and every node has one parent."""
     if model.family not in _TREES:
         return model.weights.shape == model.fills.shape == (len(model.features),)
     nodes, roots = model.nodes, model.roots
@@ -163,9 +170,11 @@ def _is_sound(model: Model) -> bool:
     end_of = np.repeat(ends, np.diff(np.append(roots, len(nodes))))
     inner = np.flatnonzero(nodes["split"] != kernel.LEAF)
     features, right = nodes["split"][inner] >> 1, nodes["right"][inner]
+    children = np.sort(np.concatenate([inner + 1, right]))
     return bool(
         ((features >= 0) & (features < len(model.features))).all()
         and ((right > inner + 1) & (right < end_of[inner])).all()
+        and np.array_equal(children, np.delete(np.arange(len(nodes)), roots))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -159,13 +160,16 @@ def test_arrays_that_are_no_model_are_refused() -> None:
     model = export(forest(3).fit(rows, labels), NAMES, rows)
     loops = model.nodes.copy()
     loops["right"][0] = 0
+    shared = model.nodes.copy()
+    shared["right"][0] += 1
     beyond = model.nodes.copy()
     beyond["split"][0] = 2 * F
     for data, message in (
         (b"", "is no model, or is damaged"),
         (model.arrays()[:200], "is no model, or is damaged"),
-        (type(model)(**{**vars(model), "nodes": loops}).arrays(), "its trees lead nowhere"),
-        (type(model)(**{**vars(model), "nodes": beyond}).arrays(), "its trees lead nowhere"),
+        (replace(model, nodes=loops).arrays(), "its trees lead nowhere"),
+        (replace(model, nodes=shared).arrays(), "its trees lead nowhere"),
+        (replace(model, nodes=beyond).arrays(), "its trees lead nowhere"),
     ):
         with pytest.raises(ModelError, match=message):
             read_arrays(data, "it")
