@@ -11,6 +11,7 @@ import msgspec
 
 from dataflows.detection.anomalies import ALERT_AT
 from services.report.checks import LakeCounts, check_all, check_days, tallies
+from services.report.detection import drift_days, judged_days
 from services.report.lake import Lake
 from services.report.model import (
     Alert,
@@ -92,6 +93,8 @@ def gather(
             *(check_days(truth.daily, _gold(warehouse)) if truth and warehouse else ()),
         ],
         rules=list(rules),
+        judged=judged_days(tables),
+        drift=drift_days(tables),
         warehouse=warehouse,
     )
 

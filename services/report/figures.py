@@ -5,14 +5,23 @@ from __future__ import annotations
 import html
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from dataflows.detection.anomalies import ALERT_AT
-from services.report.model import Alert, Facts, JudgedSeries, Series, WarehouseFacts
+from dataflows.detection.profile import CHANGED, MUCH_CHANGED
+from services.report.model import (
+    Alert,
+    DriftDay,
+    Facts,
+    JudgedDay,
+    JudgedSeries,
+    Series,
+    WarehouseFacts,
+)
 from services.report.wording import count_of, instant, money, printable, words
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision.
@@ -55,6 +64,8 @@ def plots(facts: Facts) -> dict[str, Plot]:
         "funnel": _funnel(facts),
         "scores": _scores(facts),
         "alerts": _alerts(facts),
+        **({"judged": _judged(facts.judged)} if facts.judged else {}),
+        **({"drift": _drift(facts.drift)} if facts.drift else {}),
         **({"metric": _metric(facts.metrics.shown)} if facts.metrics.shown else {}),
         **({"days": _days(facts.warehouse)} if facts.warehouse else {}),
         "lag": _lag(facts),
@@ -283,6 +294,56 @@ def _days(warehouse: WarehouseFacts) -> Plot:
     ]
     layout = _axes("day (UTC)", f"revenue ({currency})") | {"showlegend": False}
     return Plot(data if days else [], layout)
+
+
+def _judged(days: list[JudgedDay]) -> Plot:
+    at = [day.day for day in days]
+    said = [
+        f"{day.caught} of {count_of(day.alerted, 'alert')} right, "
+        f"of {count_of(day.frauds, 'fraud')}"
+        for day in days
+    ]
+    data = [
+        _line(name, at, shares, colour) | {"text": said, "hovertemplate": "%{y:.0%} (%{text})"}
+        for name, shares, colour in (
+            ("precision", [day.precision for day in days], BLUE),
+            ("recall", [day.recall for day in days], ORANGE),
+        )
+    ]
+    layout = _axes("last day of the week (UTC)", "share")
+    layout["yaxis"] |= {"range": [0, 1.05], "tickformat": ".0%"}
+    return Plot(data, layout | {"hovermode": "x unified"})
+
+
+def _drift(days: list[DriftDay]) -> Plot:
+    at = [day.day for day in days]
+    names = days[0].index
+    data = [
+        _line(words(name), at, [day.index[name] for day in days], colour)
+        for name, colour in zip(names, PALETTE, strict=False)
+    ]
+    layout = _axes("last day of the week (UTC)", "stability index")
+    highest = max(max(day.index.values()) for day in days)
+    layout["yaxis"] |= {"range": [0, 1.1 * max(highest, MUCH_CHANGED)]}
+    for index, said in ((CHANGED, "moves"), (MUCH_CHANGED, "has moved")):
+        edge = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": index, "y1": index}
+        layout.setdefault("shapes", []).append(edge | {"line": {"dash": "dot", "width": 1}})
+        label = {"xref": "paper", "x": 1, "y": index, "text": said, "showarrow": False}
+        layout.setdefault("annotations", []).append(
+            label | {"xanchor": "right", "yanchor": "bottom"}
+        )
+    return Plot(data, layout | {"hovermode": "x unified"})
+
+
+def _line(name: str, x: Sequence[Any], y: Sequence[float | None], colour: str) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        "x": x,
+        "y": y,
+        "line": {"color": colour, "width": 2},
+    }
 
 
 def _metric(series: JudgedSeries) -> Plot:

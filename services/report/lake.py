@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from numpy.typing import NDArray
 
 from dataflows.connectors.lake import lake_files
 
@@ -14,7 +15,8 @@ _DERIVED = {
     "sessions": "session_id VARCHAR, user_id VARCHAR, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ,"
     " event_count BIGINT, funnel_stage VARCHAR, capped BOOLEAN, revision BIGINT,"
     " superseded_by VARCHAR",
-    "scores": "transaction_id VARCHAR, score DOUBLE, decision VARCHAR",
+    "scores": "transaction_id VARCHAR, event_timestamp TIMESTAMPTZ, total_amount DOUBLE,"
+    " score DOUBLE, decision VARCHAR",
     "alerts": "alert_id VARCHAR, transaction_id VARCHAR, user_id VARCHAR, device_id VARCHAR,"
     " event_timestamp TIMESTAMPTZ, total_amount DOUBLE, currency VARCHAR, score DOUBLE,"
     " severity VARCHAR, decision VARCHAR,"
@@ -27,7 +29,12 @@ _DERIVED = {
     "dead_letters": "reason VARCHAR, message VARCHAR, contract VARCHAR",
     "reprocess_requests": "source VARCHAR, event_date VARCHAR, late_events BIGINT",
 }
-_NO_PAYMENTS = "status VARCHAR, total_amount DECIMAL(18, 2), lateness VARCHAR"
+# Sources whose columns are read here.
+_SOURCES = {
+    "transactions": "status VARCHAR, total_amount DECIMAL(18, 2), lateness VARCHAR",
+    "labels": "transaction_id VARCHAR, verdict VARCHAR, event_timestamp TIMESTAMPTZ,"
+    " lateness VARCHAR",
+}
 _VIEWS = """
     CREATE VIEW last_revisions AS
     SELECT *, date_diff('us', started_at, ended_at) / 1e6 AS seconds
@@ -58,7 +65,7 @@ class Lake:
         self._views.execute("SET TimeZone = 'UTC'")
         folders = [path.name for path in sorted(root.glob("[!._]*")) if path.is_dir()]
         present = [table for table in folders if self._add(root, table)]
-        for table, columns in {**_DERIVED, "transactions": _NO_PAYMENTS}.items():
+        for table, columns in {**_DERIVED, **_SOURCES}.items():
             if table not in present:
                 self._views.execute(f"CREATE TABLE {table} ({columns})")
         self._views.execute(
@@ -80,6 +87,11 @@ class Lake:
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self._views.execute(query, values).fetchall()
+
+    def columns(self, query: str) -> list[NDArray[Any]]:
+        """The answer's columns of numbers, NaN for null in floats."""
+        table = self._views.execute(query).to_arrow_table()
+        return [column.to_numpy() for column in table.columns]
 
     def windows(self, metric: str, segment: str | None) -> list[tuple[Any, ...]]:
         """(start in microseconds, value, score, expected, lower, upper) of each window of a

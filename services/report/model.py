@@ -155,6 +155,31 @@ class RuleFacts(msgspec.Struct, frozen=True, kw_only=True):
     example: str
 
 
+class JudgedDay(msgspec.Struct, frozen=True):
+    """Payments of a week up to a day that have a label: with an alert, fraudulent, both."""
+
+    day: datetime
+    alerted: int
+    frauds: int
+    caught: int
+
+    @property
+    def precision(self) -> float | None:
+        return self.caught / self.alerted if self.alerted else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.caught / self.frauds if self.frauds else None
+
+
+class DriftDay(msgspec.Struct, frozen=True):
+    """How far the payments of a week up to a day have moved from those of the first week: the
+    population stability index, by column."""
+
+    day: datetime
+    index: dict[str, float]
+
+
 class TopAnomaly(msgspec.Struct, frozen=True):
     """A window of a metric that is unlike those before, in words."""
 
@@ -241,6 +266,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     flows: list[FlowTotals]
     checks: list[Check]
     rules: list[RuleFacts] = []
+    judged: list[JudgedDay] = []
+    drift: list[DriftDay] = []
     warehouse: WarehouseFacts | None = None
 
     @property

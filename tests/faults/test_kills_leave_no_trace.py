@@ -95,8 +95,8 @@ def run(directory: Path, kills: Iterator[tuple[float, bool]]) -> int:
         assert time.monotonic() < give_up, "the flows did not catch up"
         if service.process.poll() is not None:
             service.start()
-        if time.monotonic() >= due:
-            hits += kill(service, kill_supervisor) and lag > 0
+        if time.monotonic() >= due and kill(service, kill_supervisor):
+            hits += lag > 0
             wait, kill_supervisor = next(kills, (float("inf"), False))
             due = time.monotonic() + wait
         time.sleep(0.1)
@@ -108,6 +108,7 @@ def run(directory: Path, kills: Iterator[tuple[float, bool]]) -> int:
 
 
 def kill(service: Service, supervisor: bool) -> bool:
+    """False where there is nobody to kill yet."""
     pids = [service.process.pid] if supervisor else service.worker_pids()
     if not pids:
         return False

@@ -34,6 +34,20 @@ SESSION_COLUMNS = {
     "superseded_by": pa.string(),
 }
 
+SCORE_COLUMNS = {
+    "transaction_id": pa.string(),
+    "event_timestamp": TIME,
+    "total_amount": pa.float64(),
+    "score": pa.float64(),
+    "decision": pa.string(),
+}
+LABEL_COLUMNS = {
+    "transaction_id": pa.string(),
+    "event_timestamp": TIME,
+    "verdict": pa.string(),
+    "lateness": pa.string(),
+}
+
 
 def at(hours: float) -> int:
     return START + int(hours * HOUR)
@@ -92,8 +106,12 @@ def write_lake(lake: Path) -> None:
     write(
         lake,
         "scores",
-        {"transaction_id": pa.string(), "score": pa.float64(), "decision": pa.string()},
-        [("t1", 0.0, "allow"), ("t2", 0.55, "review"), ("t3", 1.0, "block")],
+        SCORE_COLUMNS,
+        [
+            ("t1", at(0.4), 10.1, 0.0, "allow"),
+            ("t2", at(1.7), 0.2, 0.55, "review"),
+            ("t3", at(2), 999.99, 1.0, "block"),
+        ],
     )
     write_alerts(
         lake,

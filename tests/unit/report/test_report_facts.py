@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import report_shop as shop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataflows.detection.profile import CHANGED, MUCH_CHANGED
 from services.report.checks import check_days
 from services.report.facts import FUNNEL, LENGTH_MINUTES, gather
 from services.report.model import Facts, FraudKind, Reason, RunFigures
@@ -62,9 +64,9 @@ def test_traffic_by_the_hour(facts: Facts) -> None:
 def test_traffic_by_the_day_over_a_long_time(tmp_path: Path) -> None:
     columns = {"event_timestamp": shop.TIME, "lateness": pa.string()}
     days = [(shop.at(24 * day), "on_time") for day in (0, 0, 1, 300)]
-    shop.write(tmp_path, "labels", columns, days)
+    shop.write(tmp_path, "customer_support", columns, days)
     traffic = gather_lake(tmp_path).traffic
-    assert (traffic.bucket, traffic.counts) == ("day", {"labels": [2, 1, 1]})
+    assert (traffic.bucket, traffic.counts) == ("day", {"customer_support": [2, 1, 1]})
 
 
 def test_lateness_by_the_day(facts: Facts) -> None:
@@ -122,6 +124,57 @@ def test_frauds_that_were_noticed(facts: Facts) -> None:
         FraudKind(kind="card_burst", cases=2, caught=1, payments=3, alerted_payments=1),
     ]
     assert facts.fraud.precision == 0.5
+
+
+def test_how_right_alerts_were_week_by_week(tmp_path: Path) -> None:
+    dice = random.Random(3)
+    scores = [
+        (f"t{n}", shop.at(24 * dice.randrange(20) + 1), 9.0, 0.6, dice.choice(("allow", "review")))
+        for n in range(300)
+    ]
+    verdicts = {name: dice.choice(("fraud", "legitimate")) for name, *_ in scores[:200]}
+    taken_back = [(name, shop.at(999), "legitimate", "on_time") for name in list(verdicts)[:20]]
+    first = [(name, shop.at(500), verdict, "on_time") for name, verdict in verdicts.items()]
+    shop.write(tmp_path, "scores", shop.SCORE_COLUMNS, scores)
+    shop.write(tmp_path, "labels", shop.LABEL_COLUMNS, [*taken_back, *first])
+    verdicts |= {name: verdict for name, _, verdict, _ in taken_back}
+
+    def of_week(day: int) -> tuple[int, int, int]:
+        week = [
+            (decision != "allow", verdicts[name] == "fraud")
+            for name, at_us, _, _, decision in scores
+            if name in verdicts and day - 6 <= (at_us - shop.START) // (24 * shop.HOUR) <= day
+        ]
+        alerted = sum(alerted for alerted, _ in week)
+        return alerted, sum(fraud for _, fraud in week), week.count((True, True))
+
+    judged = gather_lake(tmp_path).judged
+    found = {
+        (each.day - datetime(2026, 1, 1, tzinfo=UTC)).days: (each.alerted, each.frauds, each.caught)
+        for each in judged
+    }
+    assert list(found) == sorted(found)
+    assert found == {day: of_week(day) for day in found}
+    assert len(found) >= 19
+    assert judged[-1].precision == judged[-1].caught / judged[-1].alerted
+
+
+def test_payments_that_drift(tmp_path: Path) -> None:
+    dice = random.Random(5)
+    scores = [
+        (f"t{n}", shop.at(n / 10), dice.gauss(50 if n < 2_800 else 200, 10), dice.random(), "allow")
+        for n in range(4_000)
+    ]
+    shop.write(tmp_path, "scores", shop.SCORE_COLUMNS, scores)
+    drift = gather_lake(tmp_path).drift
+    assert [each.day.day for each in drift] == list(range(8, 18))
+    assert all(each.index["score"] < CHANGED for each in drift)
+    moved = [each.index["total_amount"] >= MUCH_CHANGED for each in drift]
+    assert moved == [False] * 6 + [True] * 4  # the last of a week weigh little in it
+
+
+def test_of_a_few_days_nothing_drifts_and_without_labels_nothing_is_judged(facts: Facts) -> None:
+    assert (facts.judged, facts.drift) == ([], [])
 
 
 def test_metrics(facts: Facts) -> None:

@@ -18,7 +18,7 @@ import report_shop as shop
 
 from services.report.facts import gather
 from services.report.figures import plots
-from services.report.model import Facts, RuleFacts, RunFigures, Series
+from services.report.model import DriftDay, Facts, JudgedDay, RuleFacts, RunFigures, Series
 from services.report.page import ReportError, write_page
 
 
@@ -138,6 +138,24 @@ def test_how_right_rules_were_is_told_where_they_were_judged(facts: Facts, tmp_p
     text = " ".join(page.text.split())
     assert "card burst live 40 12 4 75 % 3 <b>12 payments</b> in 10 minutes" in text
     assert "card burst live 40 12 4 3 <b>12 payments</b> in 10 minutes" in text
+
+
+def test_labels_and_drift_are_drawn_where_there_are_any(facts: Facts, tmp_path: Path) -> None:
+    places = {("id", "plot-judged"), ("id", "plot-drift")}
+    assert places.isdisjoint(page_of(facts, tmp_path).attributes)
+    day = facts.traffic.at[0]
+    known = msgspec.structs.replace(
+        facts,
+        judged=[JudgedDay(day, 4, 3, 2), JudgedDay(day, 0, 0, 0)],
+        drift=[DriftDay(day, {"score": 0.01, "total_amount": 0.3})],
+    )
+    assert places <= set(page_of(known, tmp_path).attributes)
+    drawn = plots(known)
+    precision, recall = drawn["judged"].data
+    assert (precision["y"], recall["y"]) == ([0.5, None], [2 / 3, None])
+    assert precision["text"][0] == "2 of 4 alerts right, of 3 frauds"
+    assert [trace["name"] for trace in drawn["drift"].data] == ["score", "total amount"]
+    assert all(go.Figure(each.data, each.layout) for each in (drawn["judged"], drawn["drift"]))
 
 
 def test_failing_checks_come_first_and_loud(tmp_path: Path) -> None:
