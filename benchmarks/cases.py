@@ -21,6 +21,11 @@ from benchmarks.kafka_cases import (
     scoring_on_kafka,
     sessionize_on_kafka,
 )
+from benchmarks.library_cases import (
+    anomaly_scores_river,
+    forest_batches_treelite,
+    timelines_river,
+)
 from benchmarks.measured import NOT_MEASURED, Measured, NotMeasured
 from benchmarks.model_cases import (
     forest_batches,
@@ -265,7 +270,8 @@ CASES: dict[str, Callable[[int, int], Measured]] = {
         *(warehouse_full, warehouse_day, warehouse_late),
         *(timelines_kernel, model_batches, model_batches_scikit_learn),
         *(model_one_row, model_one_row_scikit_learn),
-        *(forest_batches, forest_batches_scikit_learn),
+        *(forest_batches, forest_batches_scikit_learn, forest_batches_treelite),
+        *(timelines_river, anomaly_scores_river),
         *(history_features, rule_backtest),
     )
 }

@@ -19,6 +19,7 @@ from services.training.export import export
 BATCH = 20_000
 ROWS_AT_ONCE = 1_000
 FEATURES = 25
+TRAINED = 20_000
 HOUR_US = 3_600_000_000
 WINDOWS_US = tuple(hours * HOUR_US for hours in (1, 24, 168, 720, 2_160))
 SPAN_US = 60 * 24 * HOUR_US
@@ -27,11 +28,9 @@ SPAN_US = 60 * 24 * HOUR_US
 def timelines_kernel(users: int, events: int) -> Measured:
     """Count and sum of five windows for every event; as many events went before them."""
     asks = tuple(Ask(what, window) for window in WINDOWS_US for what in (What.COUNT, What.SUM))
-    state, rng = Timelines([Timeline(Keeps.NUMBER, asks)], 0), np.random.default_rng(1)
-    times = np.sort(rng.integers(0, SPAN_US, 2 * events))
-    names = [f"customer {number}" for number in rng.integers(0, users, 2 * events).tolist()]
-    values, ones = rng.integers(0, 10**9, 2 * events), np.ones(2 * events, np.bool_)
-    started = 0.0
+    state = Timelines([Timeline(Keeps.NUMBER, asks)], 0)
+    entities, times, values = spread_events(users, events)
+    names, ones, started = entities.tolist(), np.ones(2 * events, np.bool_), 0.0
     for first in range(0, 2 * events, BATCH):
         if first <= events < first + BATCH:
             started = time.process_time()
@@ -39,6 +38,16 @@ def timelines_kernel(users: int, events: int) -> Measured:
         given = [Given(ones[some], values[some])]
         state.process(names[some], times[some], ones[some], given, times[some])
     return _measured(events, started, f"state {state.nbytes / 1e6:.0f} MB")
+
+
+def spread_events(
+    users: int, events: int
+) -> tuple[NDArray[np.str_], NDArray[np.int64], NDArray[np.int64]]:
+    """Entities, event times and values of twice as many events, in order of time."""
+    rng = np.random.default_rng(1)
+    times = np.sort(rng.integers(0, SPAN_US, 2 * events))
+    names = np.array([f"customer {number}" for number in range(users)])
+    return names[rng.integers(0, users, 2 * events)], times, rng.integers(0, 10**9, 2 * events)
 
 
 def model_batches(users: int, events: int) -> Measured:
@@ -79,20 +88,32 @@ def _boosting(events: int) -> tuple[Model, Any, NDArray[np.float64]]:
 
 
 def _forest(events: int) -> tuple[Model, Any, NDArray[np.float64]]:
+    return _fitted(forest_problem(events)[0], events)
+
+
+def forest_problem(
+    events: int,
+) -> tuple[RandomForestClassifier, NDArray[np.float64], NDArray[np.bool_]]:
+    """The forest that `train` makes by default, rows, and labels of the first of them."""
     forest = RandomForestClassifier(
         100, criterion="entropy", min_samples_leaf=4, max_features=0.3, random_state=0, n_jobs=1
     )
-    return _fitted(forest, events)
+    return forest, *_problem(events)
 
 
 def _fitted(estimator: Any, events: int) -> tuple[Model, Any, NDArray[np.float64]]:
-    rng = np.random.default_rng(1)
-    rows = rng.normal(size=(max(events, 20_000), FEATURES))
-    rows[rng.random(rows.shape) < 0.05] = np.nan
-    signal = np.nan_to_num(rows[:20_000, :3]).sum(axis=1) + rng.normal(size=20_000)
-    estimator.fit(rows[:20_000], signal > 3)
+    rows, labels = _problem(events)
+    estimator.fit(rows[: len(labels)], labels)
     names = tuple(f"feature_{k}" for k in range(FEATURES))
     return export(estimator, names, rows[:100]), estimator, rows[:events]
+
+
+def _problem(events: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(max(events, TRAINED), FEATURES))
+    rows[rng.random(rows.shape) < 0.05] = np.nan
+    signal = np.nan_to_num(rows[:TRAINED, :3]).sum(axis=1) + rng.normal(size=TRAINED)
+    return rows, signal > 3
 
 
 def _scored(score: Callable[[Any], Any], rows: NDArray[np.float64], at_once: int) -> Measured:
