@@ -76,10 +76,12 @@ class Lake(Section, frozen=True):
 
 
 class BigQuery(Section, frozen=True):
-    """Where `load` writes when not into the lake (docs/how-to/bigquery.md)."""
+    """Where `load` writes when not into the lake, and what is before the names of the warehouse's
+    datasets there (docs/how-to/bigquery.md)."""
 
     dataset: str = ""
     commit_records: Positive = 100_000
+    warehouse_prefix: str = ""
 
 
 class Retention(Section, frozen=True):
