@@ -24,6 +24,7 @@ ENVIRONMENT_PREFIX = "TIDEGATE_"
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+InDatasetName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]*$")]
 MoreThanNone = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -81,7 +82,7 @@ class BigQuery(Section, frozen=True):
 
     dataset: str = ""
     commit_records: Positive = 100_000
-    warehouse_prefix: str = ""
+    warehouse_prefix: InDatasetName = ""
 
 
 class Retention(Section, frozen=True):
