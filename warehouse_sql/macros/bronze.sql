@@ -15,13 +15,16 @@
         (
             select * from {{ source('bronze', table) }}
             where
-                {% for topic, partition, next_offset in slots -%}
-                    {{ 'or ' if not loop.first }}(
-                        _topic = '{{ topic }}'
-                        and _log_partition = {{ partition }}
-                        and _offset < {{ next_offset }}
-                    )
-                {% else %}false{% endfor %}
+                event_date >= date '1970-01-01'
+                and (
+                    {% for topic, partition, next_offset in slots -%}
+                        {{ 'or ' if not loop.first }}(
+                            _topic = '{{ topic }}'
+                            and _log_partition = {{ partition }}
+                            and _offset < {{ next_offset }}
+                        )
+                    {% else %}false{% endfor %}
+                )
         )
     {%- endif -%}
 {%- endmacro %}
