@@ -19,7 +19,7 @@ slow: .venv/dev.ready ## the slowest: whole services, the pages of the docs
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal $(ARGS)
 test-gcp: .venv/dev.ready ## what BigQuery must do, by the service itself: make test-gcp PROJECT=your-project
 	@test -n "$(PROJECT)" || { echo "say which project: make test-gcp PROJECT=your-project"; exit 1; }
-	TIDEGATE_TEST_PROJECT=$(PROJECT) $(BIN)/python -m pytest -n 0 --timeout 3600 tests/contract/test_bigquery_table.py $(ARGS)
+	TIDEGATE_TEST_PROJECT=$(PROJECT) $(BIN)/python -m pytest -n 0 --timeout 3600 -m '' tests/contract/test_bigquery_table.py tests/warehouse/test_warehouse_on_bigquery.py $(ARGS)
 unit: .venv/dev.ready ## the fast, pure tests
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 lint: .venv/dev.ready .venv/tools.ready ## style, imports between layers, contracts against their history

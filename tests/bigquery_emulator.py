@@ -28,6 +28,7 @@ PACKAGES = ("bqemulator==1.4.0", "duckdb==1.5.6", "numpy==2.4.6")
 START_S = 60.0
 
 _LAUNCHER = HOUSE.parent / "shared" / "tools" / "bqemulator_launcher.py"
+_REPAIRED = Path(__file__).with_name("repaired_emulator.py")
 
 
 class Emulator(NamedTuple):
@@ -47,7 +48,7 @@ def emulator(directory: Path) -> Iterator[Emulator]:
     log = directory / "emulator.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [str(_python()), str(_LAUNCHER), "start", *ports, "--project", PROJECT],
+            [_python(), _REPAIRED, _LAUNCHER, "start", *ports, "--project", PROJECT],
             cwd=directory,
             env={
                 **os.environ,

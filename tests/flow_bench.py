@@ -46,9 +46,9 @@ class Bench:
         """Records without keys into partition 0."""
         self.log.append([published(topic, [None] * len(values), values, headers, partition=0)])
 
-    def simulate(self, days: int, events: int) -> None:
-        """Some days of the shop, without the reference sources: what ingest looks up in them is a
-        fact of the moment, not of the slot's log."""
+    def simulate(self, days: int, events: int, reference: bool = False) -> None:
+        """Some days of the shop; without the reference sources where two runs shall be alike: what
+        ingest looks up in them is a fact of the moment, not of the slot's log."""
         topics = self.shop.topology.topics
         simulation = simulate(
             SimulationSettings(
@@ -59,8 +59,9 @@ class Bench:
                 partitions={source: topics[f"raw.{source}"] for source in self.shop.contracts},
             )
         )
+        left_out = () if reference else REFERENCE
         chunks = (
-            replace(chunk, parts=tuple(p for p in chunk.parts if p.source not in REFERENCE))
+            replace(chunk, parts=tuple(p for p in chunk.parts if p.source not in left_out))
             for chunk in simulation.chunks()
         )
         publish_chunks(self.log, chunks, None, threading.Event())

@@ -24,6 +24,7 @@ ENVIRONMENT_PREFIX = "TIDEGATE_"
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+InDatasetName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]*$")]
 MoreThanNone = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -76,10 +77,12 @@ class Lake(Section, frozen=True):
 
 
 class BigQuery(Section, frozen=True):
-    """Where `load` writes when not into the lake (docs/how-to/bigquery.md)."""
+    """Where `load` writes when not into the lake, and what is before the names of the warehouse's
+    datasets there (docs/how-to/bigquery.md)."""
 
     dataset: str = ""
     commit_records: Positive = 100_000
+    warehouse_prefix: InDatasetName = ""
 
 
 class Retention(Section, frozen=True):

@@ -69,6 +69,7 @@ def shop_as_it_is() -> Shop:
 
 
 def exit_code(error: TidegateError) -> Exit:
+    from dataflows.connectors.bigquery_client import BigQueryUnavailable
     from dataflows.connectors.log import LogUnreachable
     from dataflows.runtime.recovery import LeaseHeld
     from services.schema.errors import SchemaError
@@ -80,6 +81,6 @@ def exit_code(error: TidegateError) -> Exit:
     if isinstance(error, WorkersFailed):
         known = (Exit.UNAVAILABLE, Exit.REFUSED)
         return Exit(error.code) if error.code in known else Exit.CRASHED
-    passing = isinstance(error, LeaseHeld | LogUnreachable)
+    passing = isinstance(error, LeaseHeld | LogUnreachable | BigQueryUnavailable)
     passing |= isinstance(error, WarehouseError | SchemaError) and error.may_pass
     return Exit.UNAVAILABLE if passing else Exit.REFUSED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Build silver and gold from the lake with dbt on DuckDB, ask them, keep them right.\n\n"
+    help="Build silver and gold with dbt, from the lake on DuckDB or from what `load` has "
+    "written to BigQuery there; ask those of the lake, keep them right.\n\n"
     "Example: `tidegate warehouse build`",
 )
 
@@ -26,20 +27,32 @@ def build(
     full: Annotated[
         bool, typer.Option("--full", help="Every date anew, not just changed ones.")
     ] = False,
+    target: Annotated[
+        Literal["duckdb", "bigquery", "bigquery_dev"],
+        typer.Option(help="Where: a file, or BigQuery beside the dataset of `load`; dev: a trial."),
+    ] = "duckdb",
     json: Json = False,
 ) -> None:
     """Bring the warehouse up to what the lake holds, test it, and put it in place of the last one.
 
     Makes the dates anew that have changed since; at first, or when models or contracts have
-    changed, all of them. Exits with 1 if a test fails: the last good warehouse stays then.
+    changed, all of them. Exits with 1 if a test fails: the last good warehouse stays then. On
+    BigQuery tables are replaced one by one: docs/how-to/bigquery.md.
 
-    Examples: `tidegate warehouse build`, `tidegate -d .tidegate/demo warehouse build --full`
+    Examples: `tidegate warehouse build`, `tidegate -d .tidegate/demo warehouse build --full`,
+    `tidegate warehouse build --target bigquery`
     """
-    from services.warehouse.build import build as build_warehouse
     from services.warehouse.terminal import Progress
 
     with Progress() as progress:
-        report = build_warehouse(context.config(), full=full, tell=progress.node)
+        if target == "duckdb":
+            from services.warehouse.build import build as build_warehouse
+
+            report = build_warehouse(context.config(), full=full, tell=progress.node)
+        else:
+            from services.warehouse.bigquery_build import build_on_bigquery
+
+            report = build_on_bigquery(context.config(), target, full=full, tell=progress.node)
     _show(report, json)
 
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 from dataflows.connectors.bigquery import LINEAGE_PARTITION
 from dataflows.connectors.lake import DATE_COLUMN
 from dataflows.contracts import Contract
-from dataflows.flows.load import LINEAGE
 from services.schema.steps import Step
 from services.warehouse.bronze import BronzeTable, bronze_tables
 
@@ -94,8 +93,8 @@ def wanted_tables(contracts: Mapping[str, Contract]) -> dict[str, Resource]:
 
 
 def _made_by_flows(table: BronzeTable) -> Resource:
-    lineage = {name for name, _ in LINEAGE}
-    columns = [_arrow_column(column) for column in table.schema if column.name not in lineage]
+    everywhere = {column["name"] for column in _BEYOND_CONTRACT}
+    columns = [_arrow_column(column) for column in table.schema if column.name not in everywhere]
     return _table(table.description, columns, [table.key] if table.key else [])
 
 

@@ -52,7 +52,7 @@ def lake_steps(lake: Path, tables: Mapping[str, BronzeTable]) -> list[Step]:
         step
         for table in tables.values()
         if table.of_contract
-        for step in table_steps(table.name, held(lake, table.name), columns_of(table.schema))
+        for step in table_steps(table.name, held(lake, table.name), columns_of(table.in_lake))
     ]
 
 

@@ -1,7 +1,7 @@
 """Bronze: the lake's tables as views, with the columns that contracts and flows declare.
 
 dbt sees the same tables on every target: here views over Parquet files, on BigQuery the tables that
-the load flow writes.
+the load flow writes. So the views call columns what BigQuery lets them be called.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from dataflows.connectors.bigquery import LINEAGE_PARTITION
 from dataflows.connectors.lake import DATE_COLUMN, lake_files
 from dataflows.contracts import Contract
 from dataflows.contracts.enrichment import ENRICHMENT
@@ -47,14 +48,15 @@ _MADE_BY_FLOWS = {
 }
 _LINEAGE_MEANS = {
     "_topic": "The topic whose record became this row",
-    "_partition": "Its partition",
+    LINEAGE_PARTITION: "Its partition",
     "_offset": "Its offset there",
 }
+_NAME_IN_LAKE = {LINEAGE_PARTITION: "_partition"}
 
 
 @dataclass(frozen=True)
 class BronzeTable:
-    """A table of the lake: its columns without `event_date`, and what makes two rows one thing.
+    """A table of bronze: its columns without `event_date`, and what makes two rows one thing.
 
     `key` is empty where rows have nothing of the kind; `of_contract` tells sources from what flows
     make.
@@ -67,6 +69,16 @@ class BronzeTable:
     descriptions: Mapping[str, str]
     of_contract: bool
     reference: bool = False
+
+    @property
+    def in_lake(self) -> pa.Schema:
+        """The same columns by the names that the lake's files have for them."""
+        return pa.schema(
+            [
+                column.with_name(_NAME_IN_LAKE.get(column.name, column.name))
+                for column in self.schema
+            ]
+        )
 
 
 def bronze_tables(contracts: Mapping[str, Contract]) -> dict[str, BronzeTable]:
@@ -104,7 +116,8 @@ def _table(name: str, schema: pa.Schema, key: str, description: str) -> BronzeTa
 
 
 def _with_lineage(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([*schema, *(pa.field(name, kind) for name, kind in LINEAGE)])
+    names = {stored: name for name, stored in _NAME_IN_LAKE.items()}
+    return pa.schema([*schema, *(pa.field(names.get(name, name), kind) for name, kind in LINEAGE)])
 
 
 def create_bronze(
@@ -151,14 +164,16 @@ def _over_files(
             f"{folder}: {' '.join(str(error).split())}; move that file out of the lake, and load "
             "its records again"
         ) from error
+    stored = dict(zip(types, table.in_lake.names, strict=True))
     for name in found:
-        if name not in types and name != DATE_COLUMN:
+        if name not in stored.values() and name != DATE_COLUMN:
             raise WarehouseError(
                 f"{folder} has a column {name!r} that its contract does not know; use the schemas/ "
                 "with which the lake was written"
             )
     columns = [
-        f"CAST({_quoted(name) if name in found else 'NULL'} AS {kind}) AS {_quoted(name)}"
+        f"CAST({_quoted(stored[name]) if stored[name] in found else 'NULL'} AS {kind}) "
+        f"AS {_quoted(name)}"
         for name, kind in types.items()
     ]
     return (

@@ -21,6 +21,7 @@ from services.warehouse.bronze import SCHEMA, create_bronze
 from services.warehouse.changes import (
     Cell,
     Holdings,
+    bronze_views,
     cells_with_late_events,
     changed_cells,
     dates_to_build,
@@ -37,7 +38,10 @@ NODES = ("build", "--exclude-resource-type", "unit_test")
 
 
 class Report(msgspec.Struct):
-    """What a build has done. `dates` are those made anew; `rows` those of each gold table."""
+    """What a build has done. `dates` are those made anew; `rows` those of each gold table.
+
+    On BigQuery `lake` is the dataset that `load` writes, and `file` the dataset of gold.
+    """
 
     kind: Kind
     lake: str
@@ -77,7 +81,7 @@ def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None)
             changed = changed_cells(Ledger(database).holdings, shop.held)
             if not changed:
                 return _report(shop, "unchanged", [], [], _gold_rows(database))
-            dates = dates_to_build(database, shop.tables, changed, shop.all_dates)
+            dates = dates_to_build(bronze_views(database), shop.tables, changed, shop.all_dates)
             requests = _request_count(database)
         nodes = _run(shop, NODES, sorted(dates), tell)
         return _finish(shop, "changed dates", dates, shop.held, nodes, requests)
@@ -131,7 +135,7 @@ def _with_what_changed_there(
     changed there, has its own that hang on it."""
     changed = changed_cells(before, shop.held)
     while True:
-        dates = dates_to_build(database, shop.tables, cells, shop.all_dates)
+        dates = dates_to_build(bronze_views(database), shop.tables, cells, shop.all_dates)
         more = {cell for cell in changed if cell[1] in dates} - cells
         if not more:
             return dates
@@ -183,19 +187,25 @@ def _run(shop: Workshop, command: Sequence[str], dates: Sequence[date], tell: Te
 
 def _complain(shop: Workshop, nodes: Sequence[Node]) -> None:
     """Raises if a model failed, or a test; what was built is kept for a look."""
+    kept = "the warehouse is as it was; `tidegate warehouse query --failed` asks what was built"
+    if error := complaint(nodes, str(shop.place.file), kept):
+        os.replace(shop.place.scratch, shop.place.failed)
+        raise error
+
+
+def complaint(nodes: Sequence[Node], place: str, left: str) -> WarehouseError | None:
+    """What to say if a model failed, or a test; `left` says in what state `place` was left."""
     errors = [node for node in nodes if node.status in ("error", "runtime error")]
     failed = [node for node in nodes if node.status == "fail"]
-    if not errors and not failed:
-        return
-    os.replace(shop.place.scratch, shop.place.failed)
-    kept = "the warehouse is as it was; `tidegate warehouse query --failed` asks what was built"
     if errors:
         worst = errors[0]
-        raise WarehouseError(f"{worst.file}: {worst.name} failed: {worst.message}; {kept}")
+        return WarehouseError(f"{worst.file}: {worst.name} failed: {worst.message}; {left}")
+    if not failed:
+        return None
     names = ", ".join(f"{node.name} ({node.failures} rows)" for node in failed[:5])
     more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
     tests = "test fails" if len(failed) == 1 else "tests fail"
-    raise ChecksFailed(f"{shop.place.file}: {len(failed)} {tests}: {names}{more}; {kept}")
+    return ChecksFailed(f"{place}: {len(failed)} {tests}: {names}{more}; {left}")
 
 
 def _finish(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import date
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -13,6 +14,8 @@ from services.warehouse.bronze import SCHEMA, BronzeTable
 
 Cell = tuple[str, date]
 """A table and an event date."""
+
+FIRST_DAY = "DATE '1970-01-01'"  # of what models read; BigQuery wants days to be named
 
 _LATE = "buffered."  # of a slot's name: its topic is what the late flow has buffered
 
@@ -53,8 +56,20 @@ def cells_with_late_events(before: Holdings, now: Holdings) -> set[Cell]:
     }
 
 
+class Bronze(NamedTuple):
+    """Bronze as SQL that both engines know can be asked for it: rows of a query, and its schema."""
+
+    ask: Callable[[str], Iterable[tuple[Any, ...]]]
+    schema: str = SCHEMA
+
+
+def bronze_views(database: duckdb.DuckDBPyConnection) -> Bronze:
+    """The views over the whole lake."""
+    return Bronze(lambda sql: database.execute(sql).fetchall())
+
+
 def dates_to_build(
-    database: duckdb.DuckDBPyConnection,
+    bronze: Bronze,
     tables: Mapping[str, BronzeTable],
     changed: Set[Cell],
     known: Set[date],
@@ -65,29 +80,27 @@ def dates_to_build(
     session, under whatever date; labels of its payment; customers' profiles up to then.
 
     Args:
-        database: with the bronze views over the whole lake.
-        known: every date that the lake has.
+        known: every date that bronze has.
     """
     dates = {day for _, day in changed}
     for name, table in tables.items():
         touched = {day for of, day in changed if of == name}
         if touched and table.key:
-            touched |= _sharing(database, name, table.key, name, touched)
+            touched |= _sharing(bronze, name, table.key, name, touched)
         dates |= touched
         if touched and name == "labels":
-            dates |= _sharing(database, name, "transaction_id", "transactions", touched)
+            dates |= _sharing(bronze, name, "transaction_id", "transactions", touched)
         if touched and name == "customer_profiles":
             dates |= {day for day in known if day >= min(touched)}
     return dates
 
 
-def _sharing(
-    database: duckdb.DuckDBPyConnection, table: str, key: str, other: str, dates: Set[date]
-) -> set[date]:
+def _sharing(bronze: Bronze, table: str, key: str, other: str, dates: Set[date]) -> set[date]:
     """The dates of rows of `other` that have a key in common with `table` on these dates."""
     days = ", ".join(f"DATE '{day}'" for day in sorted(dates))
-    rows = database.execute(
-        f"SELECT DISTINCT event_date FROM {SCHEMA}.{other} WHERE {key} IN "
-        f"(SELECT {key} FROM {SCHEMA}.{table} WHERE event_date IN ({days}))"
-    ).fetchall()
+    rows = bronze.ask(
+        f"SELECT DISTINCT event_date FROM {bronze.schema}.{other} "
+        f"WHERE event_date >= {FIRST_DAY} AND {key} IN "
+        f"(SELECT {key} FROM {bronze.schema}.{table} WHERE event_date IN ({days}))"
+    )
     return {day for (day,) in rows}

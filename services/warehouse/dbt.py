@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import msgspec
 
+from services.warehouse.bronze import SCHEMA
 from services.warehouse.dbt_process import Line, Node
 from services.warehouse.errors import WarehouseError
 from services.warehouse.pseudonym_keys import padded_keys
@@ -21,33 +22,56 @@ _PROCESS = (sys.executable, "-P", "-m", "services.warehouse.dbt_process")
 Tell = Callable[[str], None]
 """Is told the name of each node as it starts."""
 
+ReadUpTo = Mapping[str, Sequence[tuple[str, int, int]]]
+"""Of each table its slots: topic, partition, and the offset after the last that is read."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target of profiles.yml, and the variables that it and the macros read."""
+
+    name: str
+    environment: Mapping[str, str]
+
+
+def duckdb_target(file: Path, key: bytes, memory: str = "3GB") -> Target:
+    """A database's file, the key of the pseudonyms, and DuckDB's limit."""
+    inner, outer = padded_keys(key)
+    environment = {
+        "WAREHOUSE_FILE": str(file.absolute()),
+        "WAREHOUSE_MEMORY": memory,
+        "WAREHOUSE_BRONZE": SCHEMA,
+        "WAREHOUSE_PREFIX": "",
+        "DBT_ENV_SECRET_PSEUDONYM_INNER": inner,
+        "DBT_ENV_SECRET_PSEUDONYM_OUTER": outer,
+    }
+    return Target("duckdb", environment)
+
 
 @dataclass(frozen=True)
 class Dbt:
-    """The dbt project on the DuckDB target.
+    """The dbt project on a target.
 
     Args:
         project: the folder with dbt_project.yml.
-        file: the database to write.
         files: where dbt keeps what it writes itself.
-        key: of the pseudonyms.
-        memory: DuckDB's limit, e.g. "3GB".
     """
 
     project: Path
-    file: Path
     files: Path
-    key: bytes
-    memory: str = "3GB"
+    target: Target
 
     def run(
         self,
         command: Sequence[str],
         *,
         dates: Iterable[date] = (),
+        read_up_to: ReadUpTo | None = None,
         tell: Tell = lambda name: None,
     ) -> list[Node]:
         """Runs a dbt command; empty `dates` are all dates.
+
+        Tables in `read_up_to` are read up to these offsets.
 
         Raises:
             WarehouseError: dbt could not even begin: the project does not parse.
@@ -58,7 +82,7 @@ class Dbt:
                 "dbt_project.yml"
             )
         process = subprocess.Popen(
-            [*_PROCESS, *self._arguments(command, dates)],
+            [*_PROCESS, *self._arguments(command, dates, read_up_to or {})],
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -75,27 +99,21 @@ class Dbt:
             raise WarehouseError(f"{self.project}: dbt {command[0]} did not run: {text}")
         return nodes
 
-    def _arguments(self, command: Sequence[str], dates: Iterable[date]) -> list[str]:
-        variables = {"dates": [str(day) for day in sorted(dates)]}
+    def _arguments(
+        self, command: Sequence[str], dates: Iterable[date], read_up_to: ReadUpTo
+    ) -> list[str]:
+        variables = {"dates": [str(day) for day in sorted(dates)], "read_up_to": read_up_to}
         return [
             *command,
             *("--project-dir", str(self.project), "--profiles-dir", str(self.project)),
-            *("--target", "duckdb", "--vars", msgspec.json.encode(variables).decode()),
+            *("--target", self.target.name, "--vars", msgspec.json.encode(variables).decode()),
             *("--target-path", str(self.files.absolute())),
             *("--log-path", str(self.files.absolute() / "logs")),
             *("--log-level", "none", "--log-level-file", "info", "--no-use-colors"),
         ]
 
     def _environment(self) -> dict[str, str]:
-        inner, outer = padded_keys(self.key)
-        return {
-            **os.environ,
-            "WAREHOUSE_FILE": str(self.file.absolute()),
-            "WAREHOUSE_MEMORY": self.memory,
-            "DBT_ENV_SECRET_PSEUDONYM_INNER": inner,
-            "DBT_ENV_SECRET_PSEUDONYM_OUTER": outer,
-            "DO_NOT_TRACK": "1",
-        }
+        return {**os.environ, **self.target.environment, "DO_NOT_TRACK": "1"}
 
 
 def _read(process: subprocess.Popen[bytes], tell: Tell) -> tuple[list[Node], str | None]:

@@ -20,7 +20,7 @@ def sources_yaml(tables: Iterable[BronzeTable]) -> str:
         "name": SCHEMA,
         "description": "The lake, or what the load flow wrote to BigQuery: each record once.",
         "database": "{{ target.database }}",
-        "schema": SCHEMA,
+        "schema": f"{{{{ env_var('WAREHOUSE_BRONZE', '{SCHEMA}') }}}}",
         "tables": [_table(table) for table in tables],
     }
     document = {"version": 2, "sources": [source]}

@@ -21,7 +21,7 @@ from dataflows.runtime.recovery import Lease
 from services.warehouse.bronze import BronzeTable, bronze_tables
 from services.warehouse.changes import Holdings, holdings
 from services.warehouse.database import open_database
-from services.warehouse.dbt import Dbt
+from services.warehouse.dbt import Dbt, duckdb_target
 from services.warehouse.errors import WarehouseError
 from services.warehouse.held_lake import hold_lake
 from services.warehouse.ledger import fingerprint, made_with
@@ -56,9 +56,8 @@ class Workshop:
         """dbt on the scratch file."""
         return Dbt(
             Path(self.config.warehouse_sql),
-            self.place.scratch,
             self.place.dbt,
-            load_key(self.config.data_path),
+            duckdb_target(self.place.scratch, load_key(self.config.data_path)),
         )
 
     def refuse_gaps(self) -> None:

@@ -64,13 +64,13 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in self._environment().items():
             monkeypatch.setenv(name, value)
         if not _PARSED:
-            _PARSED.append(dbtRunner().invoke(self._arguments(["parse"], ())).result)
+            _PARSED.append(dbtRunner().invoke(self._arguments(["parse"], (), {})).result)
         words = list(command)
         if command[: len(build_module.NODES)] == build_module.NODES:
             rest = command[len(build_module.NODES) :]
             kinds = ("--exclude-resource-types", "unit_test", "--exclude-resource-types", "test")
             words = ["build", *kinds, *rest]
-        done = dbtRunner(manifest=_PARSED[0]).invoke(self._arguments(words, dates))
+        done = dbtRunner(manifest=_PARSED[0]).invoke(self._arguments(words, dates, {}))
         if (environment := DuckDBConnectionManager._ENV) is not None:
             environment.close()  # it keeps the file open otherwise
             DuckDBConnectionManager._ENV = None

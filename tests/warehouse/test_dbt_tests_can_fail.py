@@ -13,7 +13,7 @@ import pytest
 from built_warehouse import Built
 
 from services.warehouse.database import open_database
-from services.warehouse.dbt import Dbt
+from services.warehouse.dbt import Dbt, duckdb_target
 
 # What breaks the tests that no general recipe breaks.
 BREAKS = {
@@ -135,7 +135,7 @@ def test_dbts_unit_tests_hold(built: Built, tmp_path: Path, in_this_process: Non
     copy = tmp_path / built.file.name
     shutil.copy(built.file, copy)
     project = Path(built.config.warehouse_sql)
-    nodes = Dbt(project, copy, tmp_path / "dbt", bytes(32)).run(
+    nodes = Dbt(project, tmp_path / "dbt", duckdb_target(copy, bytes(32))).run(
         ["test", "--select", "test_type:unit"]
     )
     assert {node.status for node in nodes} == {"pass"}, nodes

@@ -32,6 +32,7 @@
         partition_by={'field': 'event_date', 'data_type': 'date'} if target.type == 'bigquery' else none,
         partitions=partitions,
         cluster_by=cluster_by,
+        require_partition_filter=target.type == 'bigquery',
     ) }}
 {%- endmacro %}
 

@@ -6,8 +6,8 @@
 
     Copies are few, so only those are sorted; and no step but the last one reads wide rows.
 #}
-{% macro first_copies(table, key, order='arrived_at, _topic, _partition, _offset') -%}
-    {%- set lake = source('bronze', table) -%}
+{% macro first_copies(table, key, order='arrived_at, _topic, _log_partition, _offset') -%}
+    {%- set lake = bronze(table) -%}
     {%- set some_dates = is_incremental() and var('dates') -%}
     with repeated as (
 
@@ -27,7 +27,7 @@
         select
             {{ key }} as event_key,
             _topic,
-            _partition,
+            _log_partition,
             _offset
         from {{ lake }}
         where
@@ -47,7 +47,7 @@
                 first_of_repeated.event_key is null
                 or (
                     lake._topic = first_of_repeated._topic
-                    and lake._partition = first_of_repeated._partition
+                    and lake._log_partition = first_of_repeated._log_partition
                     and lake._offset = first_of_repeated._offset
                 )
             )

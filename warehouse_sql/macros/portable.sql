@@ -2,11 +2,11 @@
 
 {# Money: exact, two decimals. #}
 {% macro as_money(expression) -%}
-    cast({{ expression }} as {{ adapter.dispatch('money_type', 'tidegate')() }})
+    {{ adapter.dispatch('as_money', 'tidegate')(expression) }}
 {%- endmacro %}
 
-{% macro default__money_type() %}decimal(18, 2){% endmacro %}
-{% macro bigquery__money_type() %}numeric{% endmacro %}
+{% macro default__as_money(expression) %}cast({{ expression }} as decimal(18, 2)){% endmacro %}
+{% macro bigquery__as_money(expression) %}round(cast({{ expression }} as numeric), 2){% endmacro %}
 
 {# The UTC date of an instant. #}
 {% macro utc_date(instant) -%}
@@ -105,10 +105,12 @@
 
 {% macro default__map_as_json(map) %}cast(to_json({{ map }}) as varchar){% endmacro %}
 {% macro bigquery__map_as_json(map) -%}
-    to_json_string(json_object(
-        array(select pair.key from unnest({{ map }}) as pair),
-        array(select pair.value from unnest({{ map }}) as pair)
-    ))
+    (
+        select concat('{', coalesce(string_agg(
+            concat(to_json_string(pair.key), ':', to_json_string(pair.value)), ',' order by place
+        ), ''), '}')
+        from unnest({{ map }}) as pair with offset as place
+    )
 {%- endmacro %}
 
 {# How many a list has; 0 for no list. #}
@@ -138,6 +140,16 @@
 {% macro item_number() %}{{ adapter.dispatch('item_number', 'tidegate')() }}{% endmacro %}
 {% macro default__item_number() %}item_number{% endmacro %}
 {% macro bigquery__item_number() %}item_place + 1{% endmacro %}
+
+{# An instant as text, in UTC, with no more digits than it needs: for keys. #}
+{% macro instant_text(instant) -%}
+    {{ adapter.dispatch('instant_text', 'tidegate')(instant) }}
+{%- endmacro %}
+
+{% macro default__instant_text(instant) %}cast({{ instant }} as varchar){% endmacro %}
+{% macro bigquery__instant_text(instant) -%}
+    concat(rtrim(rtrim(format_timestamp('%F %H:%M:%E6S', {{ instant }}, 'UTC'), '0'), '.'), '+00')
+{%- endmacro %}
 
 {# The type of an instant. #}
 {% macro default__instant_type() %}timestamp with time zone{% endmacro %}

@@ -17,13 +17,20 @@
     ) end
 {%- endmacro %}
 
-{# On BigQuery they are the only row of a table that nobody but the builder may read. #}
+{#
+    On BigQuery they are the only row of a table that nobody but the builder may read. Bytes are
+    joined as hexadecimal text: that is the same on every engine.
+#}
 {% macro bigquery__pseudonymise(column) -%}
-    case when {{ column }} is not null then to_hex(sha256(concat(
-        (select outer_key from {{ target.project }}.vault.pseudonym_keys),
-        sha256(concat(
-            (select inner_key from {{ target.project }}.vault.pseudonym_keys),
-            cast({{ column }} as bytes)
-        ))
-    ))) end
+    case when {{ column }} is not null then to_hex(sha256(from_hex(concat(
+        (select outer_key from {{ pseudonym_keys() }}),
+        to_hex(sha256(from_hex(concat(
+            (select inner_key from {{ pseudonym_keys() }}),
+            to_hex(cast({{ column }} as bytes))
+        ))))
+    )))) end
+{%- endmacro %}
+
+{% macro pseudonym_keys() -%}
+    `{{ target.project }}`.{{ generate_schema_name('vault', none) }}.pseudonym_keys
 {%- endmacro %}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _KINDS = {
-    "money_type": "decimal(18, 2)",
+    "bronze": "bronze",
     "instant_type": "timestamp",
     "each_item": "cross join item",
     "item_number": "item_number",

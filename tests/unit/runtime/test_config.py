@@ -54,6 +54,7 @@ def test_the_minimal_reference_is_the_default() -> None:
         ("[event_time]\ngap = 'soon'", "'soon' is no duration"),
         ("[event_time]\ngap = 5", "expected a duration such as 30s, got 5 - at `$.event_time.gap`"),
         ("[slots]\nbatch_records = 0", "`int` >= 1 - at `$.slots.batch_records`"),
+        ("[bigquery]\nwarehouse_prefix = 'a-'", "'^[A-Za-z0-9_]*$' - at `$.bigquery.warehouse_pr"),
         ("[cost]\nbudget_a_day = -1", "budget_a_day -1 must be an amount, or 0 for none"),
         ("[cost]\npod_load = 0", "pod_load 0 must be more than 0"),
         ("[cost]\ncpu_us_late = 'NaN'", "cpu_us_late NaN must be more than 0"),

@@ -1,6 +1,6 @@
 {# Every version of every customer, and one row for those whom no profile tells of. #}
 select
-    {{ surrogate_key(['user_id', 'valid_from']) }} as customer_key,
+    {{ surrogate_key(['user_id', instant_text('valid_from')]) }} as customer_key,
     user_id,
     version,
     valid_from,

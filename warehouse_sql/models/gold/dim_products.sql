@@ -8,7 +8,9 @@ with latest as (
     from {{ ref('stg_product_catalog') }}
     qualify row_number() over (
         partition by product_id
-        order by event_timestamp desc, arrived_at desc, _topic desc, _partition desc, _offset desc
+        order by
+            event_timestamp desc, arrived_at desc,
+            _topic desc, _log_partition desc, _offset desc
     ) = 1
 
 ),
@@ -40,13 +42,13 @@ select
     product_id,
     name,
     category,
-    brand,
+    nullif(brand, '') as brand,
     {{ as_money('price') }} as price,
     currency,
     stock,
     active as is_active,
-    tags,
-    attributes,
+    nullif(tags, '') as tags,
+    nullif(attributes, '') as attributes,
     null as first_seen_at,
     null as changed_at,
     0 as change_count,

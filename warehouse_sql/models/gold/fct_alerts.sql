@@ -26,7 +26,7 @@ select
     labels.labelled_at,
     alerts.rule_set,
     alerts._topic,
-    alerts._partition,
+    alerts._log_partition,
     alerts._offset
 from alerts
 left join {{ ref('last_labels') }} as labels

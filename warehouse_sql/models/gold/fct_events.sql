@@ -20,7 +20,7 @@ with clicks as (
         campaign,
         lateness,
         _topic,
-        _partition,
+        _log_partition,
         _offset
     from {{ ref('stg_clickstream') }}
     where {{ in_run() }}
@@ -47,7 +47,7 @@ payments as (
         cast(null as {{ dbt.type_string() }}) as campaign,
         lateness,
         _topic,
-        _partition,
+        _log_partition,
         _offset
     from {{ ref('stg_transactions') }}
     where {{ in_run() }}
@@ -81,7 +81,7 @@ select
     events.campaign,
     events.lateness,
     events._topic,
-    events._partition,
+    events._log_partition,
     events._offset
 from events
 {{ customer_as_of('events') }}

@@ -23,7 +23,7 @@ select
     sessions.is_capped,
     sessions.revision,
     sessions._topic,
-    sessions._partition,
+    sessions._log_partition,
     sessions._offset
 from sessions
 {{ customer_as_of('sessions', 'started_at') }}

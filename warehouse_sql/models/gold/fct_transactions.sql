@@ -38,7 +38,7 @@ select
     labels.labelled_at,
     transactions.lateness,
     transactions._topic,
-    transactions._partition,
+    transactions._log_partition,
     transactions._offset
 from transactions
 left join scores

@@ -17,7 +17,7 @@ with changes as (
     -- of two changes at one instant the one that arrived last
     qualify row_number() over (
         partition by user_id, event_timestamp
-        order by arrived_at desc, _topic desc, _partition desc, _offset desc
+        order by arrived_at desc, _topic desc, _log_partition desc, _offset desc
     ) = 1
 
 ),

@@ -1,6 +1,6 @@
 {{ by_date(['user_id', 'severity']) }}
 
-{{ first_copies('alerts', 'alert_id', '_topic, _partition, _offset') }}
+{{ first_copies('alerts', 'alert_id', '_topic, _log_partition, _offset') }}
 
 select
     alert_id,
@@ -20,6 +20,6 @@ select
     {{ json_text(list_as_json('reasons'), '$[0].rule') }} as first_reason,
     rule_set,
     _topic,
-    _partition,
+    _log_partition,
     _offset
 from events

@@ -12,7 +12,7 @@ latest as (
     from events
     qualify row_number() over (
         partition by user_id
-        order by event_timestamp desc, _topic desc, _partition desc, _offset desc
+        order by event_timestamp desc, _topic desc, _log_partition desc, _offset desc
     ) = 1
 
 )
@@ -38,7 +38,7 @@ select
     events.raw_offset,
     case when latest.deleted_at is null then events.extras end as extras,
     events._topic,
-    events._partition,
+    events._log_partition,
     events._offset
 from events
 inner join latest on events.user_id = latest.user_id

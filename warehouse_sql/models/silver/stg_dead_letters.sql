@@ -11,7 +11,7 @@ select
     letters.key as record_key,
     letters.value as record_value,
     _topic,
-    _partition,
+    _log_partition,
     _offset
-from {{ source('bronze', 'dead_letters') }} as letters
+from {{ bronze('dead_letters') }} as letters
 where event_date >= date '1970-01-01'

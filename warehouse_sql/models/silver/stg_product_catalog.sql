@@ -20,6 +20,6 @@ select
     raw_offset,
     extras,
     _topic,
-    _partition,
+    _log_partition,
     _offset
 from events

@@ -20,7 +20,7 @@ with refused as (
         message,
         arrived_at,
         _topic,
-        _partition,
+        _log_partition,
         _offset
     from {{ ref('stg_dead_letters') }}
     where reason in ('too_late', 'missing_user')
@@ -37,9 +37,9 @@ isolated as (
             seed.why as message,
             events.arrived_at,
             events._topic,
-            events._partition,
+            events._log_partition,
             events._offset
-        from {{ source('bronze', table) }} as events
+        from {{ bronze(table) }} as events
         inner join {{ ref('quarantined_events') }} as seed
             on
                 events.{{ key }} = seed.event_key

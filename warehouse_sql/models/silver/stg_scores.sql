@@ -1,6 +1,6 @@
 {{ by_date(['transaction_id']) }}
 
-{{ first_copies('scores', 'transaction_id', '_topic, _partition, _offset') }}
+{{ first_copies('scores', 'transaction_id', '_topic, _log_partition, _offset') }}
 
 select
     transaction_id,
@@ -19,6 +19,6 @@ select
     model,
     {{ list_as_json('challengers') }} as challengers,
     _topic,
-    _partition,
+    _log_partition,
     _offset
 from events

@@ -2,7 +2,7 @@
 
 {#- The latest revision of each; a session that was merged into another has one that says so. #}
 {{ first_copies(
-    'sessions', 'session_id', 'revision desc, _topic desc, _partition desc, _offset desc'
+    'sessions', 'session_id', 'revision desc, _topic desc, _log_partition desc, _offset desc'
 ) }}
 
 select
@@ -16,7 +16,7 @@ select
     capped as is_capped,
     revision,
     _topic,
-    _partition,
+    _log_partition,
     _offset
 from events
 where superseded_by is null

@@ -18,7 +18,7 @@ select
     {{ as_money('item.amount') }} as amount,
     transactions.currency,
     transactions._topic,
-    transactions._partition,
+    transactions._log_partition,
     transactions._offset
 from transactions
 {{ each_item('transactions', 'items') }}

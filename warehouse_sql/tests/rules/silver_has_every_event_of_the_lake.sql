@@ -16,7 +16,7 @@
         '{{ table }}' as source,
         lake.{{ key }} as event_key,
         lake.event_date
-    from {{ source('bronze', table) }} as lake
+    from {{ bronze(table) }} as lake
     left join {{ ref('stg_' ~ table) }} as silver
         on
             lake.{{ key }} = silver.{{ key }}

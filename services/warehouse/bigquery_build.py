@@ -1,0 +1,159 @@
+"""Builds the warehouse on BigQuery, in the datasets beside the one that `load` writes.
+
+    what does bronze hold -> which dates -> dbt build -> record
+
+Each table is replaced, or its dates are, in one step; all of them together are not. So a build that
+fails has left what it was doing, and is not recorded: the next one makes the same dates anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from dataflows.contracts import load_contracts
+from dataflows.durations import Duration
+from dataflows.flows.pseudonyms import load_key
+from dataflows.runtime.config import Config
+from dataflows.runtime.recovery import Lease
+from services.warehouse.bronze import BronzeTable, bronze_tables
+from services.warehouse.build import NODES, Kind, Report, complaint
+from services.warehouse.changes import Holdings, changed_cells, dates_to_build
+from services.warehouse.datasets import Datasets, LastBuild
+from services.warehouse.dbt import Dbt, ReadUpTo, Target, Tell
+from services.warehouse.dbt_process import Node
+from services.warehouse.errors import WarehouseError
+from services.warehouse.ledger import fingerprint
+from services.warehouse.place import Place
+
+BigQueryTarget = Literal["bigquery", "bigquery_dev"]
+
+_NAMES_BEGIN = {"bigquery": "", "bigquery_dev": "dev_"}
+_LEFT = (
+    "tables that do not hang on it are built, the others are as they were, and the next build goes "
+    "over the same dates"
+)
+
+
+def build_on_bigquery(
+    config: Config,
+    target: BigQueryTarget,
+    *,
+    full: bool = False,
+    tell: Tell = lambda name: None,
+) -> Report:
+    """Brings silver and gold up to what `load` has written by now: the dates that changed, or all.
+
+    All of them at first, where `full` says so, and where models or contracts have changed.
+
+    Raises:
+        LeaseHeld: another build of this data directory is under way.
+        ChecksFailed: a test fails.
+        WarehouseError: dbt's adapter, the dataset or its tables are missing, or a model fails.
+        BigQueryError: no client, no credentials, not allowed, or no answer.
+    """
+    started, started_at = time.monotonic(), datetime.now(UTC)
+    if not config.bigquery.dataset:
+        raise WarehouseError(
+            "no dataset to build from; name the one of `load`: dataset in [bigquery] of "
+            "tidegate.toml"
+        )
+    if find_spec("dbt.adapters.bigquery") is None:
+        raise WarehouseError(
+            "building on BigQuery needs dbt's adapter, which is not installed: `pip install "
+            "dbt-bigquery` into Tidegate's environment"
+        )
+    tables = bronze_tables(load_contracts(Path(config.schemas)))
+    project = Path(config.warehouse_sql)
+    made_with = fingerprint(project, tables)
+    place = Place(config.data_path / "warehouse" / target)
+    lease = Lease(place.root, "the warehouse", Duration.parse("0s"))
+    datasets = None
+    try:
+        prefix = _NAMES_BEGIN[target] + config.bigquery.warehouse_prefix
+        datasets = Datasets(config.bigquery.dataset, prefix)
+        datasets.need_tables(tables)
+        held, last = datasets.holdings(tables), datasets.last_build()
+        kind, dates = _what_to_make(datasets, tables, held, last, full, made_with)
+        nodes: list[Node] = []
+        if kind != "unchanged":
+            datasets.keep_keys(load_key(config.data_path))
+            nodes = Dbt(project, place.dbt, _target(target, datasets)).run(
+                NODES if kind == "changed dates" else (*NODES, "--full-refresh"),
+                dates=dates if kind == "changed dates" else (),
+                read_up_to=read_up_to(tables, held),
+                tell=tell,
+            )
+            if error := complaint(nodes, datasets.name("gold"), _LEFT):
+                raise error
+            datasets.record(
+                LastBuild(last.number + 1 if last else 1, made_with, held),
+                kind=kind,
+                started_at=started_at,
+                seconds=time.monotonic() - started,
+                dates=sorted(dates),
+                nodes=nodes,
+            )
+        return Report(
+            kind=kind,
+            lake=config.bigquery.dataset,
+            file=datasets.name("gold"),
+            dates=sorted(dates),
+            seconds=round(time.monotonic() - started, 2),
+            models=sum(node.kind == "model" for node in nodes),
+            tests=sum(node.kind == "test" for node in nodes),
+            warnings=[node for node in nodes if node.status == "warn"],
+            rows=datasets.gold_rows(),
+        )
+    finally:
+        if datasets is not None:
+            datasets.close()
+        lease.release()
+
+
+def _what_to_make(
+    datasets: Datasets,
+    tables: dict[str, BronzeTable],
+    held: Holdings,
+    last: LastBuild | None,
+    full: bool,
+    made_with: str,
+) -> tuple[Kind, set[date]]:
+    everything = {day for _, day in held}
+    if full or last is None or last.fingerprint != made_with:
+        return "full", everything
+    changed = changed_cells(last.holdings, held)
+    if not changed:
+        return "unchanged", set()
+    return "changed dates", dates_to_build(datasets.as_bronze, tables, changed, everything)
+
+
+def read_up_to(tables: Iterable[str], held: Holdings) -> ReadUpTo:
+    """Each slot of each table, and how far it is; a table without slots is read as an empty one."""
+    ends: dict[str, dict[str, int]] = {table: {} for table in tables}
+    for (table, _), slots in held.items():
+        for slot, next_offset in slots.items():
+            ends[table][slot] = max(ends[table].get(slot, 0), next_offset)
+    return {
+        table: [(*_topic_and_partition(slot), end) for slot, end in sorted(slots.items())]
+        for table, slots in ends.items()
+    }
+
+
+def _topic_and_partition(slot: str) -> tuple[str, int]:
+    topic, _, partition = slot.rpartition(".")
+    return topic, int(partition)
+
+
+def _target(name: BigQueryTarget, datasets: Datasets) -> Target:
+    environment = {
+        "WAREHOUSE_GCP_PROJECT": datasets.project,
+        "WAREHOUSE_GCP_LOCATION": datasets.location,
+        "WAREHOUSE_BRONZE": datasets.bronze,
+        "WAREHOUSE_PREFIX": datasets.prefix,
+    }
+    return Target(name, environment)

@@ -1,0 +1,116 @@
+"""What is missing for a build on BigQuery is one line: what, where, what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+from google.cloud import bigquery
+from warehouse_places import Warehouse, emulated
+
+from services.warehouse.datasets import Datasets
+from services.warehouse.errors import WarehouseError
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    with emulated(tmp_path_factory.mktemp("bigquery")) as found:
+        yield found
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capfd)
+
+
+def refused(run: CommandLine, dataset: str) -> str:
+    """The one line that a build says as it is refused."""
+    (run.directory / "tidegate.toml").write_text(f'[bigquery]\ndataset = "{dataset}"\n')
+    done = run("warehouse", "build", "--target", "bigquery")
+    assert (done.code, done.out) == (78, ""), done
+    assert done.err.count("\n") == 1, done.err
+    return done.err.removeprefix("tidegate: ").rstrip("\n")
+
+
+def test_no_dataset_is_named(run: CommandLine) -> None:
+    assert refused(run, "") == (
+        "no dataset to build from; name the one of `load`: dataset in [bigquery] of tidegate.toml"
+    )
+
+
+def test_a_name_that_is_no_dataset(run: CommandLine) -> None:
+    assert refused(run, "bronze") == (
+        "'bronze' is no dataset; write project.dataset, as in shop.bronze"
+    )
+
+
+def test_dbts_adapter_is_not_installed(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dbt.adapters.bigquery", None)
+    assert refused(run, "shop.bronze") == (
+        "building on BigQuery needs dbt's adapter, which is not installed: `pip install "
+        "dbt-bigquery` into Tidegate's environment"
+    )
+
+
+def test_no_credentials(run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BIGQUERY_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    line = refused(run, "shop.bronze")
+    assert line.startswith("BigQuery: no credentials (File ")
+    assert line.endswith(
+        "; `gcloud auth application-default login` makes some, or GOOGLE_APPLICATION_CREDENTIALS "
+        "names them"
+    )
+
+
+def test_no_such_dataset(run: CommandLine, emulator: Warehouse) -> None:
+    assert refused(run, "test-project.nowhere") == (
+        "test-project.nowhere: there is no such dataset in BigQuery; make it where its data shall "
+        "live (`bq mk --dataset --location=EU test-project:nowhere`)"
+    )
+
+
+def test_a_dataset_without_tables(run: CommandLine, emulator: Warehouse) -> None:
+    emulator.client.create_dataset("test-project.empty", exists_ok=True)
+    assert refused(run, "test-project.empty") == (
+        "test-project.empty: no tables there yet; `tidegate schema apply --bigquery "
+        "test-project.empty` makes them, and `load` fills them"
+    )
+
+
+def test_a_dataset_without_one_table(run: CommandLine, emulator: Warehouse) -> None:
+    emulator.create_tables()
+    emulator.client.delete_table(f"{emulator.dataset}.labels")
+    assert refused(run, emulator.dataset) == (
+        "test-project.bronze: no table labels; `tidegate schema apply --bigquery "
+        "test-project.bronze` makes them, and `load` fills them"
+    )
+
+
+def test_pseudonyms_of_another_key_are_not_mixed_in(emulator: Warehouse) -> None:
+    datasets = Datasets(emulator.dataset, "other_")
+    datasets.keep_keys(bytes(32))
+    datasets.keep_keys(bytes(32))
+    with pytest.raises(WarehouseError) as refusal:
+        datasets.keep_keys(bytes(31) + b"\1")
+    assert str(refusal.value) == (
+        "test-project.other_vault.pseudonym_keys was made of another key than pii.key in the data "
+        "directory; build with the data directory of `load`"
+    )
+    sql = "SELECT COUNT(*) FROM `test-project`.other_vault.pseudonym_keys"
+    assert [row.values() for row in emulator.client.query(sql).result()] == [(1,)]
+    datasets.close()
+
+
+def test_who_may_read_the_project_may_not_read_the_keys(emulator: Warehouse) -> None:
+    datasets = Datasets(emulator.dataset, "hidden_")
+    datasets.keep_keys(bytes(32))
+    vault: bigquery.Dataset = emulator.client.get_dataset("test-project.hidden_vault")
+    everybody = {"projectReaders", "projectWriters"}
+    assert not everybody & {entry.entity_id for entry in vault.access_entries}
+    datasets.close()
