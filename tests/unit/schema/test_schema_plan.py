@@ -318,7 +318,7 @@ def test_apply_does_what_plan_says_once(shop: Shop) -> None:
     shop.add_fields()
     tables = Tables()
     said = shop.apply(tables)
-    assert [line.split()[0] for line in said] == ["made"] * 13 + ["wrote"] * 3
+    assert [line.split()[0] for line in said] == ["made"] * 14 + ["wrote"] * 3
     found = shop.plan(tables)
     assert (found.changes, found.refused) == ([], [])
     assert shop.apply(tables) == []

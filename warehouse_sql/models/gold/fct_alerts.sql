@@ -25,6 +25,7 @@ select
     coalesce(labels.verdict, 'unknown') as outcome,
     labels.labelled_at,
     alerts.rule_set,
+    alerts.group_id,
     alerts._topic,
     alerts._log_partition,
     alerts._offset

@@ -19,6 +19,7 @@ select
     {{ list_length('reasons') }} as reason_count,
     {{ json_text(list_as_json('reasons'), '$[0].rule') }} as first_reason,
     rule_set,
+    coalesce(group_id, alert_id) as group_id,
     _topic,
     _log_partition,
     _offset
