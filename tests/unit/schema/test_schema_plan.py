@@ -155,7 +155,7 @@ def test_a_new_field_is_told_with_all_that_a_reader_needs(shop: Shop) -> None:
     )
     columns = {step.column for step in told(found, "dbt", "add")}
     assert columns == {"coupon", "note", "tip", "tags", "labels"}
-    assert len(told(found, "bigquery", "create")) == 13
+    assert len(told(found, "bigquery", "create")) == 14
     assert found.refused == []
     shop.apply(tables := Tables())
     shop.edit("labels", lambda schema: schema["properties"].update(why={"type": "string"}))
