@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dataflows.eventtime.changed_rows import JoinedRounds
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import payment_columns
 from dataflows.features.columns import Column, ColumnsOnDemand, Kind, from_list
@@ -29,6 +30,7 @@ class DeclaredState:
 
     def __init__(self, specs: Sequence[FeatureSpec], lateness_us: int) -> None:
         self._engines = [FeatureEngine(spec, lateness_us) for spec in specs]
+        self._rounds = JoinedRounds(sum(map(_keeps, specs)))
         read = {name for spec in specs for name in spec.fields}
         self.fields = [name for name in FIELDS if name in read and name not in _MADE]
         """What it wants to know of each payment, beside amount and time."""
@@ -57,8 +59,21 @@ class DeclaredState:
         """The state of each spec that keeps any, by the spec's version."""
         return {each.spec.version: each.snapshot() for each in self._engines if _keeps(each.spec)}
 
-    def restore(self, saved: Mapping[str, Buffer]) -> None:
-        """Go on from a snapshot; a spec of which it holds nothing begins empty.
+    def changes(self, everything: bool = False) -> tuple[dict[str, bytes], bool]:
+        """What is to be written down of each spec since the last call, and whether what was written
+        since it was complete is all of them."""
+        found = {
+            engine.spec.version: engine.changes(everything)
+            for engine in self._engines
+            if _keeps(engine.spec)
+        }
+        done = [changes.complete for changes in found.values()]
+        frames = {version: b"".join(changes.parts) for version, changes in found.items()}
+        return frames, self._rounds.complete(done, everything)
+
+    def restore(self, saved: Mapping[str, Sequence[Buffer]]) -> None:
+        """Go on from the snapshot of each spec, or from what `changes` gave of it since it was
+        complete, oldest first; a spec of which nothing was saved begins empty.
 
         Raises SnapshotError if it is damaged.
         """
@@ -66,8 +81,8 @@ class DeclaredState:
             if engine.spec.version in saved:
                 engine.restore(saved[engine.spec.version])
 
-    def missing(self, saved: Mapping[str, Buffer]) -> list[FeatureSpec]:
-        """The specs of which a snapshot holds nothing."""
+    def missing(self, saved: Mapping[str, Sequence[Buffer]]) -> list[FeatureSpec]:
+        """The specs of which nothing was saved."""
         specs = [engine.spec for engine in self._engines]
         return [spec for spec in specs if _keeps(spec) and spec.version not in saved]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.connectors.records import spread
-from dataflows.eventtime.changed_rows import Changes
+from dataflows.eventtime.changed_rows import Changes, JoinedRounds
 from dataflows.eventtime.lateness import classify
 from dataflows.eventtime.snapshots import Buffer, prefixed, split_prefix
 from dataflows.eventtime.watermark import Watermark
@@ -81,20 +81,26 @@ class EntityHop:
         self._settings, self._rolling = settings, rolling
         self._declared = DeclaredState(declared, int(settings.lateness))
         self._watermark = Watermark(int(settings.bound))
-        self._saved: Mapping[str, Buffer] | None = None
-        rolling.restore(self._read(frames))
-        if self._saved is not None:
-            self._restore_declared(self._saved)
+        self._rounds = JoinedRounds(2)
+        saved: list[dict[str, bytes]] = []
+        rolling.restore(self._read(frames, saved))
+        if saved:
+            self._restore_declared(saved)
 
-    def _read(self, frames: Iterable[Buffer]) -> Iterator[Buffer]:
+    def _read(self, frames: Iterable[Buffer], declared: list[dict[str, bytes]]) -> Iterator[Buffer]:
         """Takes the watermark, and what is declared, from each frame and gives on the rest."""
         for frame in frames:
             saved = split_prefix(frame, "watermark")
             self._watermark = Watermark(int(self._settings.bound), saved.number)
-            self._saved = saved.beside
+            # copies: views would keep all frames in memory
+            declared.append({version: bytes(each) for version, each in saved.beside.items()})
             yield saved.rest
 
-    def _restore_declared(self, saved: Mapping[str, Buffer]) -> None:
+    def _restore_declared(self, frames: Sequence[Mapping[str, bytes]]) -> None:
+        saved: dict[str, list[bytes]] = {}
+        for frame in frames:
+            # A spec that was away meanwhile has missed payments: what was before does not count.
+            saved = {version: [*saved.get(version, ()), each] for version, each in frame.items()}
         self._declared.restore(saved)
         for spec in self._declared.missing(saved):
             logger.warning(
@@ -114,14 +120,14 @@ class EntityHop:
         return self._rolling.snapshot_bytes + self._declared.nbytes
 
     def snapshot(self) -> bytes:
-        return b"".join(self._frame([self._rolling.snapshot()]))
+        windows, declared = [self._rolling.snapshot()], self._declared.snapshot()
+        return b"".join(prefixed(self._watermark.snapshot(), windows, declared))
 
     def changes(self, everything: bool = False) -> Changes:
         windows, complete = self._rolling.changes(everything)
-        return Changes(self._frame(windows), complete)
-
-    def _frame(self, windows: Sequence[Buffer]) -> list[Buffer]:
-        return prefixed(self._watermark.snapshot(), windows, self._declared.snapshot())
+        declared, all_declared = self._declared.changes(everything)
+        frame = prefixed(self._watermark.snapshot(), windows, declared)
+        return Changes(frame, self._rounds.complete((complete, all_declared), everything))
 
     def accept(self, decoded: Events[E]) -> Accepted[E]:
         """Moves the watermark and gives the good events their lateness."""

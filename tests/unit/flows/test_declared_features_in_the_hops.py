@@ -126,27 +126,28 @@ class Hops:
 
 
 class Journals:
-    """The frames that each hop wrote, as a journal keeps them."""
+    """The frames that each hop wrote, as few of them as have to be kept."""
 
-    def __init__(self) -> None:
-        self._kept: tuple[list[bytes], list[bytes]] = ([], [])
+    def __init__(self, hops: Hops) -> None:
+        self.kept: tuple[list[bytes], list[bytes]] = ([], [])
         self._since: tuple[list[bytes], list[bytes]] = ([], [])
+        self.write(hops, everything=True)
 
-    def write(self, hops: Hops, everything: bool) -> None:
-        for kept, since, hop in zip(
-            self._kept, self._since, (hops.customers, hops.devices), strict=True
-        ):
+    def write(self, hops: Hops, everything: bool = False) -> None:
+        of_hops = (hops.customers, hops.devices)
+        for kept, since, hop in zip(self.kept, self._since, of_hops, strict=True):
             changes = hop.changes(everything)
-            frame = b"".join(changes.parts)
-            since.append(frame)
-            kept.append(frame)
+            since.append(b"".join(changes.parts))
+            kept.append(since[-1])
             if changes.complete:
                 kept[:] = since
                 since.clear()
 
-    @property
-    def frames(self) -> tuple[Iterable[Buffer], Iterable[Buffer]]:
-        return self._kept
+    def go_on(self, customers: DeclaredFeatures, devices: DeclaredFeatures) -> Hops:
+        """After a restart rounds begin anew."""
+        for since in self._since:
+            since.clear()
+        return Hops(customers, devices, self.kept)
 
 
 def built(specs: Sequence[FeatureSpec], paid: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
@@ -182,20 +183,54 @@ def names(of: DeclaredFeatures) -> list[str]:
 def test_the_stream_makes_what_features_build_makes(data: st.DataObject) -> None:
     paid = payments(data.draw(st.integers(1, 150)), data.draw(st.integers(0, 2**20)))
     cuts = sorted(data.draw(st.sets(st.integers(0, len(paid)), max_size=8)) | {0, len(paid)})
-    hops, rows, journals = Hops(DECLARED, DECLARED), [], Journals()
-    for number, (first, last) in enumerate(pairwise(cuts)):
+    hops, rows = Hops(DECLARED, DECLARED), []
+    journals = Journals(hops)
+    for first, last in pairwise(cuts):
         columns = hops.process(paid[first:last])
         rows.append(as_rows(columns, names(DECLARED)))
-        journals.write(hops, everything=not number)
+        journals.write(hops)
         match data.draw(st.sampled_from(("go on", "snapshot", "journal"))):
             case "snapshot":
-                hops, journals = Hops(DECLARED, DECLARED, hops.saved()), Journals()
-                journals.write(hops, everything=True)
+                hops = Hops(DECLARED, DECLARED, hops.saved())
+                journals = Journals(hops)
             case "journal":
-                hops = Hops(DECLARED, DECLARED, journals.frames)
-                journals = Journals()
-                journals.write(hops, everything=True)
+                hops = journals.go_on(DECLARED, DECLARED)
     np.testing.assert_array_equal(np.concatenate(rows), built(DECLARED.specs, paid))
+
+
+def test_many_frames_of_a_journal_add_up() -> None:
+    paid = payments(600, seed=11)
+    hops, rows, lengths = Hops(DECLARED, DECLARED), [], []
+    journals = Journals(hops)
+    for first in range(0, len(paid), 3):
+        columns = hops.process(paid[first : first + 3])
+        rows.append(as_rows(columns, names(DECLARED)))
+        journals.write(hops)
+        lengths.append(max(map(len, journals.kept)))
+        if first % 7 == 0:
+            hops = journals.go_on(DECLARED, DECLARED)
+    np.testing.assert_array_equal(np.concatenate(rows), built(DECLARED.specs, paid))
+    assert 3 < max(lengths[100:]) <= max(lengths[:100])  # what is kept does not grow
+
+
+def test_a_spec_that_was_away_begins_empty() -> None:
+    paid = payments(150, seed=13)
+    hops = Hops(DECLARED, DECLARED)
+    journals = Journals(hops)
+    hops.process(paid[:50])
+    journals.write(hops)
+    without = journals.go_on(NOTHING_DECLARED, NOTHING_DECLARED)
+    without.process(paid[50:100])
+    journals.write(without)
+    back = journals.go_on(DECLARED, DECLARED)
+    journals.write(back)
+    again = journals.go_on(DECLARED, DECLARED)  # frames of before its absence are still there
+    fresh = Hops(DECLARED, DECLARED).process(paid[100:])
+    for hops in (back, again):
+        found = hops.process(paid[100:])
+        np.testing.assert_array_equal(
+            as_rows(found, names(DECLARED)), as_rows(fresh, names(DECLARED))
+        )
 
 
 def test_without_declared_features_nothing_is_another() -> None:
