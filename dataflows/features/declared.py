@@ -138,7 +138,7 @@ def _check(spec: FeatureSpec, places: Places) -> None:
                 f"{name}: payments do not meet by {entity}: the entity must be {CUSTOMER.entity} "
                 f"or {DEVICE.entity}",
             )
-    if CARD in spec.fields and entities.keys() != {CUSTOMER.entity}:
+    if CARD in spec.fields and not all(map(_is_of_customers, spec.features)):
         raise places.error(
             f"fields.{CARD}",
             f"is known where payments meet by {CUSTOMER.entity} alone: declare what reads it in a "

@@ -35,9 +35,6 @@ class DeclaredState:
         self.fields = [name for name in FIELDS if name in read and name not in _MADE]
         """What it wants to know of each payment, beside amount and time."""
 
-    def __bool__(self) -> bool:
-        return bool(self._engines)
-
     @property
     def nbytes(self) -> int:
         """Bytes of the state in memory."""

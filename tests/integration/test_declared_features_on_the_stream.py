@@ -230,7 +230,8 @@ def test_features_build_makes_the_same(scored: Scored, tmp_path: Path) -> None:
         assert events.ids is not None
         for name in spec.names:
             column = made[name]
-            values = np.where(column.valid, column.values, None).tolist()
+            pairs = zip(column.values.tolist(), column.valid.tolist(), strict=True)
+            values = [value if valid else None for value, valid in pairs]
             assert dict(zip(events.ids.to_pylist(), values, strict=True)) == scored.of_history(name)
 
 

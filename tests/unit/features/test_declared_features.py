@@ -129,6 +129,11 @@ def test_what_the_stream_cannot_compute_is_refused_by_name(old: str, new: str, s
     assert "\n" not in str(error.value)
 
 
+def test_a_card_is_for_customers_alone_whatever_else_there_is() -> None:
+    with pytest.raises(SpecError, match=r"fields.card_id: is known where payments meet by user_id"):
+        declared(CARDS + "  - {name: weekend, calendar: weekend}\n")
+
+
 def test_a_name_that_another_file_has_is_refused() -> None:
     with pytest.raises(SpecError, match=r"features/1.yaml: own_sum_2h: features/0.yaml declares"):
         declared(SPEC, SPEC)
