@@ -29,6 +29,7 @@ from dataflows.features.declared import DeclaredFeatures
 from dataflows.features.spec import SpecError
 from dataflows.flows.payments import declaring_decoder, unpack_declared
 from dataflows.runtime.config import HOUSE, load_config
+from dataflows.runtime.recovery import reset_recovery
 from services.backtest.backtest import backtest
 from services.explain.explain import explain
 from services.features.build import compute_features
@@ -295,6 +296,29 @@ def test_rules_and_models_in_the_log_read_them(
     assert find_rule_set(made.log, applied.version, catalogue) is not None
     with pytest.raises(RuleError, match="unknown column own_cards_2d"):
         find_rule_set(made.log, applied.version)
+
+
+def test_after_a_reset_windows_are_full_of_what_the_log_holds(
+    scored: Scored, folders: dict[str, str], bench: Callable[..., Bench]
+) -> None:
+    values = [record.value for record in scored.bench.records("events.transactions")]
+    half = len(values) // 2
+    before = bench(**ONE_PARTITION)
+    before.publish("events.transactions", values[:half])
+    before.run("features", "score")
+    published = before.records("scores")
+    for flow in ("features", "score"):
+        for slot in before.shop.slots(flow):
+            reset_recovery(slot.directory)
+    after = bench(**ONE_PARTITION, **folders)
+    after.publish("events.transactions", values[half:])
+    after.run("features", "score")
+    everything = after.records("scores")
+    assert everything[: len(published)] == published
+    later = [json.loads(record.value or b"") for record in everything[len(published) :]]
+    assert len(later) > 500
+    for score in later:
+        assert score == scored.scores[score["transaction_id"]]
 
 
 def test_what_is_declared_no_longer_is_missed_at_start_by_name(
