@@ -240,14 +240,14 @@ def test_changes_add_up_to_the_state(drawn: list[Drawn], cuts: list[tuple[int, b
 
 def test_changes_add_up_while_entities_come_and_go() -> None:
     """Numbers are given out again, and all of them anew: rows written before mean others then."""
-    n, at_once, declared = 60_000, 500, [Timeline(Keeps.NAME, (Ask(What.DISTINCT, 4000),))]
+    n, at_once, declared = 60_000, 500, [Timeline(Keeps.NAME, (Ask(What.DISTINCT, 400),))]
     state, kept, since = Timelines(declared, 10), list[bytes](), list[bytes]()
     ones, sizes = np.ones(at_once, np.bool_), []
     for number, begin in enumerate(range(0, n, at_once)):
         times = np.arange(begin, begin + at_once)
         crowd = 3 if begin < n // 2 else 300
         names = [f"card {i // 2}" for i in times.tolist()]
-        customers: list[str | None] = [f"customer {i // crowd}" for i in times.tolist()]
+        customers: list[str | None] = [f"customer {i // crowd % 900}" for i in times.tolist()]
         (found,) = state.process(customers, times, ones, [Given(ones, times, names)], times)
         firsts = times - times % crowd
         assert np.array_equal(found.numbers[0], times // 2 - firsts // 2 + 1)
@@ -261,6 +261,27 @@ def test_changes_add_up_while_entities_come_and_go() -> None:
             state, since = Timelines(declared, 10), []
             state.restore(kept)
     assert max(sizes[60:]) < 8 * len(state.snapshot()) + 2**20
+
+
+@pytest.mark.parametrize("entities", [300, 10_000], ids=["as they are", "packed anew"])
+def test_who_comes_back_under_another_number_is_there_once(entities: int) -> None:
+    state, frames = Timelines([Timeline(Keeps.NOTHING, (Ask(What.COUNT, 100),))], 0), []
+
+    def count(of: Timelines, some: list[str | None], at: int) -> list[int]:
+        ones, times = np.ones(len(some), np.bool_), np.full(len(some), at)
+        (found,) = of.process(some, times, ones, [Given(ones, times)], times)
+        return list(found.numbers[0].tolist())
+
+    crowd: list[str | None] = [f"customer {i}" for i in range(entities)]
+    stays, comes_back = crowd[200:201], crowd[150:151]
+    nobody: list[str | None] = [None] * entities
+    for some, at in ((crowd, 0), (nobody + stays, 10_000), (comes_back, 10_001)):
+        count(state, some, at)
+        frames.append(b"".join(state.changes(everything=not frames).parts))
+    again = Timelines(state.declared, 0)
+    again.restore(frames)
+    both = stays + comes_back
+    assert count(state, both, 10_002) == count(again, both, 10_002) == [2, 2]
 
 
 def test_memory_stays_flat_while_entities_and_names_come_and_go() -> None:
