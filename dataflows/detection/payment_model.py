@@ -13,7 +13,8 @@ import numpy as np
 from dataflows.detection.models import Card, Model, check_features
 from dataflows.detection.registry import Registry
 from dataflows.features.catalogue import OBSERVED
-from dataflows.features.columns import Column, Columns, Kind, as_rows
+from dataflows.features.columns import Column, Columns, ColumnSpec, Kind, as_rows
+from dataflows.features.declared import NOTHING_DECLARED, DeclaredFeatures
 
 NAME: Final = "payments"
 """The models of this name in the registry; others serve elsewhere, or nowhere."""
@@ -43,13 +44,23 @@ class Panel:
     challengers: Sequence[PaymentModel] = ()
 
 
-def payment_model(card: Card, model: Model, place: str) -> PaymentModel:
+def readable(declared: DeclaredFeatures) -> dict[str, ColumnSpec]:
+    """The columns that a model may read where features are declared."""
+    numbers = {n: spec for n, spec in declared.columns.items() if spec.kind is not Kind.TEXT}
+    return {**READABLE, **numbers}
+
+
+def payment_model(
+    card: Card, model: Model, place: str, declared: DeclaredFeatures = NOTHING_DECLARED
+) -> PaymentModel:
     """A model as one of payments. Raises ModelError if it reads what the stream does not make."""
-    check_features(card, READABLE, place)
+    check_features(card, readable(declared), place)
     return PaymentModel(model, card.version)
 
 
-def open_champion(folder: Path) -> PaymentModel | None:
+def open_champion(
+    folder: Path, declared: DeclaredFeatures = NOTHING_DECLARED
+) -> PaymentModel | None:
     """The champion of a folder of models, if there is one.
 
     Raises ModelError if it cannot be served: damaged, or it reads what the stream does not make.
@@ -58,7 +69,7 @@ def open_champion(folder: Path) -> PaymentModel | None:
     if not registry.champions(NAME):
         return None
     card, model = registry.open(NAME)
-    return payment_model(card, model, f"{folder / NAME / card.version}")
+    return payment_model(card, model, f"{folder / NAME / card.version}", declared)
 
 
 def model_column(champion: PaymentModel | None, columns: Columns, n: int) -> Column:

@@ -24,6 +24,30 @@ class Changes(NamedTuple):
     complete: bool
 
 
+class JoinedRounds:
+    """When states whose changes go into one frame, each with rounds of its own, are complete
+    together.
+
+    Of each a round counts that began behind the last frame that was complete: only what was written
+    since is kept.
+    """
+
+    def __init__(self, states: int) -> None:
+        self._counts = [True] * states  # whether the round that is on does
+        self._done = [False] * states
+
+    def complete(self, completed: Sequence[bool], everything: bool = False) -> bool:
+        """Whether the frame is, in which these states complete a round or all are written whole."""
+        for state, done in enumerate(completed):
+            self._done[state] |= done and self._counts[state]
+            self._counts[state] |= done
+        if not (everything or all(self._done)):
+            return False
+        self._counts = list(completed)
+        self._done = [False] * len(completed)
+        return True
+
+
 class ChangedRows:
     """Goes round the rows of some tables. A share of them as large as the share that changed goes
     with those that did, so a round writes at most about twice the rows there are."""

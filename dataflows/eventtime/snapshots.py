@@ -91,17 +91,34 @@ def unpack(
     return header, arrays
 
 
-def prefixed(number: int, parts: Sequence[Buffer]) -> list[Buffer]:
-    """A number and parts that follow each other, as parts of the msgpack of (number, bytes)."""
+def prefixed(
+    number: int, parts: Sequence[Buffer], beside: Mapping[str, bytes] | None = None
+) -> list[Buffer]:
+    """A number and parts that follow each other, as parts of the msgpack of (number, bytes), or of
+    (number, bytes, beside) where there is something beside them."""
     size = sum(memoryview(part).nbytes for part in parts)
-    return [b"\x92", msgspec.msgpack.encode(number), b"\xc6" + size.to_bytes(4, "big"), *parts]
+    head = b"\x93" if beside else b"\x92"
+    last = [msgspec.msgpack.encode(beside)] if beside else []
+    number_and_size = (msgspec.msgpack.encode(number), b"\xc6" + size.to_bytes(4, "big"))
+    return [head, *number_and_size, *parts, *last]
 
 
-_PREFIXED: Final = msgspec.msgpack.Decoder(tuple[int, memoryview])
+class Prefixed(msgspec.Struct, frozen=True, array_like=True):
+    """What `prefixed` was given."""
+
+    number: int
+    rest: memoryview
+    beside: dict[str, memoryview] = {}
 
 
-def split_prefix(frame: Buffer, what: str) -> tuple[int, memoryview]:
-    """The number and the bytes behind it. Raises SnapshotError if the frame is damaged."""
+_PREFIXED: Final = msgspec.msgpack.Decoder(Prefixed)
+
+
+def split_prefix(frame: Buffer, what: str) -> Prefixed:
+    """The number, the bytes behind it and what is beside them.
+
+    Raises SnapshotError if the frame is damaged.
+    """
     try:
         return _PREFIXED.decode(frame)
     except msgspec.MsgspecError as error:

@@ -13,7 +13,7 @@ as of that time; answers already given are not taken back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.eventtime import timelines_kernel as kernel
-from dataflows.eventtime.name_table import NO_NAME, NameTable
+from dataflows.eventtime.changed_rows import ChangedRows, Changes
+from dataflows.eventtime.name_table import NO_NAME, NameRows, NameTable
 from dataflows.eventtime.snapshots import Buffer, check_configuration, decode_snapshot
 from dataflows.eventtime.windows_kernel import NONE, SIZE_CLASSES
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 EXACT_NAMES: Final = 4096
 """So many different names of an entity are counted exactly; of more, a sample of them is kept."""
 MISSING: Final = kernel.MISSING
@@ -170,6 +171,9 @@ class Timelines:
         self._names = NameTable()
         self._named = np.zeros(_FIRST_ENTITIES, np.bool_)
         self._states = [_State(timeline, self.lateness_us) for timeline in self.declared]
+        self._changed = np.zeros(_FIRST_ENTITIES, np.uint8)
+        self._rounds = ChangedRows(1)
+        self._renumbered = False  # so that rows written before mean others now
         self._cursor = 0
 
     def __len__(self) -> int:
@@ -196,7 +200,9 @@ class Timelines:
         """
         slots = self._names.ids(entities)
         self._grow_to_names()
-        self._named[slots[slots != NO_NAME]] = True
+        known = slots[slots != NO_NAME]
+        self._named[known] = True
+        self._changed[known] = 1
         answers = [
             state.answer(slots, times_us, asks, each, watermarks_us)
             for state, each in zip(self._states, given, strict=True)
@@ -204,12 +210,14 @@ class Timelines:
         if len(slots):
             self._sweep(int(watermarks_us[-1]), SWEEP * (len(slots) + 16))
         if self._names.is_sparse:
-            self.restore(self.snapshot())
+            self._shrink()
         return answers
 
     def _grow_to_names(self) -> None:
         if self._names.room > self._named.size:
-            self._named = np.pad(self._named, (0, 2 * self._names.room - self._named.size))
+            more = 2 * self._names.room - self._named.size
+            self._named = np.pad(self._named, (0, more))
+            self._changed = np.pad(self._changed, (0, more))
         for state in self._states:
             state.grow(self._named.size)
 
@@ -226,41 +234,82 @@ class Timelines:
         empty = seen[self._named[seen] & ~alive].astype(np.int32)
         self._cursor = (self._cursor + looks) % room
         self._named[empty] = False
+        self._changed[empty] = 1
         self._names.forget(empty)
 
     def snapshot(self) -> bytes:
         """The whole state as versioned bytes; restoring them goes on bit-identically."""
         slots = np.flatnonzero(self._named).astype(np.int32)
-        text, lengths = self._names.names_of(slots)
-        return msgspec.msgpack.encode(
-            _Snapshot(
-                version=SNAPSHOT_VERSION,
-                lateness_us=self.lateness_us,
-                declared=_described(self.declared),
-                names=text,
-                name_lengths=lengths.tobytes(),
-                timelines=[state.saved(slots) for state in self._states],
-            )
+        return msgspec.msgpack.encode(self._frame(slots, everything=True))
+
+    def changes(self, everything: bool = False) -> Changes:
+        """What is to be written down since the last call, so that `restore` finds this state."""
+        everything |= self._renumbered
+        (slots,), complete = self._rounds.take((self._changed,), (self._names.room,), everything)
+        self._renumbered = False
+        frame = self._frame(slots, everything)
+        return Changes([msgspec.msgpack.encode(frame)], complete)
+
+    def _frame(self, slots: NDArray[np.int32], everything: bool) -> _Frame:
+        """The events of these entities, with the names that they need."""
+        named = self._names.rows_of(slots)
+        return _Frame(
+            version=SNAPSHOT_VERSION,
+            lateness_us=self.lateness_us,
+            declared=_described(self.declared),
+            everything=everything,
+            slots=slots.tobytes(),
+            name_at=named.ids.tobytes(),
+            name_lengths=named.lengths.tobytes(),
+            names=named.text.tobytes(),
+            timelines=[state.saved(slots) for state in self._states],
         )
 
-    def restore(self, snapshot: Buffer) -> None:
-        """Replace the state with that of a snapshot.
+    def restore(self, frames: Iterable[Buffer]) -> None:
+        """Replace the state with that of a snapshot, or with what `changes` gave since it was
+        complete, oldest first.
 
         Raises SnapshotError if it is damaged, or was written by a version that this code does not
         know or for other timelines.
         """
-        saved = decode_snapshot(snapshot, _Snapshot, (SNAPSHOT_VERSION,), "timelines")
-        check_configuration(
-            "timelines",
-            {"lateness_us": saved.lateness_us, "timelines": saved.declared},
-            {"lateness_us": self.lateness_us, "timelines": _described(self.declared)},
-        )
+        parts: list[_Frame] = []
+        for frame in frames:
+            saved = decode_snapshot(frame, _Frame, (SNAPSHOT_VERSION,), "timelines")
+            check_configuration(
+                "timelines",
+                {"lateness_us": saved.lateness_us, "timelines": saved.declared},
+                {"lateness_us": self.lateness_us, "timelines": _described(self.declared)},
+            )
+            parts = [saved] if saved.everything else [*parts, saved]
         self._clear()
-        slots = self._names.ids_of(saved.names, np.frombuffer(saved.name_lengths, np.int32).copy())
+        if parts:
+            self._fill([(np.frombuffer(part.slots, np.int32), part) for part in parts])
+
+    def _fill(self, parts: Sequence[tuple[NDArray[np.int32], _Frame]]) -> None:
+        """Take in each entity's events from the last part that has it."""
+        room = max(int(slots.max(initial=-1)) for slots, _ in parts) + 1
+        newest = np.full(room, -1, np.int64)
+        wanted = np.zeros(room, np.bool_)
+        for number, (slots, part) in enumerate(parts):
+            newest[slots] = number
+            wanted[slots] = False
+            wanted[np.frombuffer(part.name_at, np.int32)] = True
+        self._names = NameTable.of_rows([part.named for _, part in parts], wanted)
         self._grow_to_names()
-        self._named[slots] = True
-        for state, part in zip(self._states, saved.timelines, strict=True):
-            state.take_in(slots, part)
+        self._named[:room] = wanted
+        for number, (slots, part) in enumerate(parts):
+            chosen = (newest[slots] == number) & wanted[slots]
+            for state, saved in zip(self._states, part.timelines, strict=True):
+                state.take_in(slots, saved, chosen)
+
+    def _shrink(self) -> None:
+        """Give back the memory of entities that are gone."""
+        frame = self._frame(np.flatnonzero(self._named).astype(np.int32), everything=True)
+        self._clear()
+        numbers = np.arange(len(frame.slots) // 4, dtype=np.int32)
+        packed = msgspec.structs.replace(frame, name_at=numbers.tobytes())
+        self._fill([(numbers, packed)])
+        self._renumbered = True
 
 
 class _SavedTimeline(msgspec.Struct, frozen=True, array_like=True):
@@ -273,13 +322,24 @@ class _SavedTimeline(msgspec.Struct, frozen=True, array_like=True):
     text_lengths: bytes  # int32
 
 
-class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
+class _Frame(msgspec.Struct, frozen=True, array_like=True):
     version: int
     lateness_us: int
     declared: str
-    names: bytes
+    everything: bool  # what came before does not count
+    slots: bytes  # int32 of entities; of those that are gone, too
+    name_at: bytes  # int32 of those that are not
     name_lengths: bytes  # int32
+    names: bytes
     timelines: list[_SavedTimeline]
+
+    @property
+    def named(self) -> NameRows:
+        return NameRows(
+            np.frombuffer(self.name_at, np.int32),
+            np.frombuffer(self.name_lengths, np.int32),
+            np.frombuffer(self.names, np.uint8),
+        )
 
 
 class _State:
@@ -398,18 +458,23 @@ class _State:
             text_lengths=text_lengths.tobytes(),
         )
 
-    def take_in(self, slots: NDArray[np.int32], saved: _SavedTimeline) -> None:
-        """Put the events of a snapshot, whose entities have these slots now."""
-        self._entities[slots, kernel.LEVEL] = np.frombuffer(saved.levels, np.int64)
-        owners = np.repeat(slots, np.frombuffer(saved.lengths, np.int32))
-        times = np.frombuffer(saved.times, np.int64)
+    def take_in(
+        self, slots: NDArray[np.int32], saved: _SavedTimeline, chosen: NDArray[np.bool_]
+    ) -> None:
+        """Put the events of a frame, of those of its entities that are chosen."""
+        lengths = np.frombuffer(saved.lengths, np.int32)
+        levels = np.frombuffer(saved.levels, np.int64)
+        self._entities[slots[chosen], kernel.LEVEL] = levels[chosen]
+        owners = np.repeat(slots[chosen], lengths[chosen])
+        events = np.repeat(chosen, lengths)
+        times = np.frombuffer(saved.times, np.int64)[events]
         values, names = np.zeros(len(times), np.int64), np.zeros(0, np.int32)
         if saved.values:
-            values = np.frombuffer(saved.values, np.int64)
+            values = np.frombuffer(saved.values, np.int64)[events]
         if self._declared.keeps is Keeps.NAME:
-            lengths = np.frombuffer(saved.text_lengths, np.int32).copy()
-            listed = self._names.ids_of(saved.texts, lengths)
-            names = listed[np.frombuffer(saved.names, np.int32)]
+            text_lengths = np.frombuffer(saved.text_lengths, np.int32).copy()
+            listed = self._names.ids_of(saved.texts, text_lengths)
+            names = listed[np.frombuffer(saved.names, np.int32)[events]]
             self._know_names()
         for some in _slices(len(times)):
             n = len(times[some])

@@ -6,7 +6,7 @@ gives the same state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dataflows.eventtime.changed_rows import Changes, JoinedRounds
 from dataflows.eventtime.snapshots import Buffer, check_configuration, decode_snapshot
 from dataflows.eventtime.timelines import (
     MISSING,
@@ -194,6 +195,7 @@ class FeatureEngine:
             name: Timelines(entity.timelines, lateness_us)
             for name, entity in self._entities.items()
         }
+        self._rounds = JoinedRounds(len(self._states))
 
     @property
     def described(self) -> dict[str, list[tuple[str, Timeline]]]:
@@ -241,12 +243,26 @@ class FeatureEngine:
             )
         )
 
-    def restore(self, snapshot: Buffer) -> None:
-        """Go on from a snapshot. Raises SnapshotError if it is damaged, or of another spec."""
-        saved = decode_snapshot(snapshot, _Snapshot, (SNAPSHOT_VERSION,), "features")
-        check_configuration("features", {"spec": saved.spec}, {"spec": self.spec.version})
+    def changes(self, everything: bool = False) -> Changes:
+        """What is to be written down since the last call, so that `restore` finds this state."""
+        found = {name: state.changes(everything) for name, state in self._states.items()}
+        entities = {name: b"".join(changes.parts) for name, changes in found.items()}
+        frame = _Snapshot(SNAPSHOT_VERSION, self.spec.version, entities)
+        done = [changes.complete for changes in found.values()]
+        return Changes([msgspec.msgpack.encode(frame)], self._rounds.complete(done, everything))
+
+    def restore(self, frames: Iterable[Buffer]) -> None:
+        """Go on from a snapshot, or from what `changes` gave since it was complete, oldest first.
+
+        Raises SnapshotError if it is damaged, or of another spec.
+        """
+        parts: list[_Snapshot] = []
+        for frame in frames:
+            parts.append(decode_snapshot(frame, _Snapshot, (SNAPSHOT_VERSION,), "features"))
+            spec = {"spec": parts[-1].spec}
+            check_configuration("features", spec, {"spec": self.spec.version})
         for name, state in self._states.items():
-            state.restore(saved.entities[name])
+            state.restore(part.entities[name] for part in parts)
 
 
 class _Snapshot(msgspec.Struct, frozen=True, array_like=True):

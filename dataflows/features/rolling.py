@@ -8,6 +8,7 @@ exact; the columns that leave here hold amounts in the currency's main unit.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,12 +117,12 @@ class FeatureSet:
 class Payments:
     """n payments of one partition, in log order.
 
-    `fields` holds the ids that feature sets name (user_id, device_id, card_id, ...), None where the
-    payment has none. There is a watermark for each payment, in force when it arrives, and one more
+    `fields` holds what feature sets name (user_id, device_id, card_id, ...), None where the payment
+    has none. There is a watermark for each payment, in force when it arrives, and one more
     at the end: records that are no payments (heartbeats, refunds) may have moved it on.
     """
 
-    fields: Mapping[str, Sequence[str | None]]
+    fields: Mapping[str, Sequence[Any]]
     amounts_cents: NDArray[np.int64]
     times_us: NDArray[np.int64]
     watermarks_us: NDArray[np.int64]  # [n + 1]

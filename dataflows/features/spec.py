@@ -212,13 +212,17 @@ class FeatureSpec:
 
 def load_spec(path: Path, compile_filter: CompileFilter) -> FeatureSpec:
     """Read a spec. Raises SpecError naming file, line, field and what to do."""
+    return parse_spec(read_spec(path), str(path), compile_filter)
+
+
+def read_spec(path: Path) -> str:
+    """The text of a spec. Raises SpecError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: is not UTF-8: convert it") from error
-    return parse_spec(text, str(path), compile_filter)
 
 
 def parse_spec(text: str, source: str, compile_filter: CompileFilter) -> FeatureSpec:

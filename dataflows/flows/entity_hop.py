@@ -1,7 +1,8 @@
-"""A hop of scoring: a watermark and the rolling features of one entity."""
+"""A hop of scoring: a watermark, and the features of one entity, the catalogue's and declared."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -12,15 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.connectors.records import spread
-from dataflows.eventtime.changed_rows import Changes
+from dataflows.eventtime.changed_rows import Changes, JoinedRounds
 from dataflows.eventtime.lateness import classify
 from dataflows.eventtime.snapshots import Buffer, prefixed, split_prefix
 from dataflows.eventtime.watermark import Watermark
 from dataflows.features.columns import Column
+from dataflows.features.declared_state import DeclaredState
 from dataflows.features.rolling import Payments, RollingFeatures
+from dataflows.features.spec import FeatureSpec
 from dataflows.flows.decoding import Events, Timed
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
+
+logger = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Timed)
 
@@ -66,28 +71,63 @@ class Accepted(Generic[E]):
 class EntityHop:
     """What the customer's and the device's hop share."""
 
-    def __init__(self, settings: EventTime, rolling: RollingFeatures, frames: Iterable[Buffer]):
+    def __init__(
+        self,
+        settings: EventTime,
+        rolling: RollingFeatures,
+        frames: Iterable[Buffer],
+        declared: Sequence[FeatureSpec],
+    ):
         self._settings, self._rolling = settings, rolling
+        self._declared = DeclaredState(declared, int(settings.lateness))
         self._watermark = Watermark(int(settings.bound))
-        rolling.restore(self._read(frames))
+        self._rounds = JoinedRounds(2)
+        saved: list[dict[str, bytes]] = []
+        rolling.restore(self._read(frames, saved))
+        if saved:
+            self._restore_declared(saved)
 
-    def _read(self, frames: Iterable[Buffer]) -> Iterator[Buffer]:
-        """Takes the watermark from each frame and gives on the rest."""
+    def _read(self, frames: Iterable[Buffer], declared: list[dict[str, bytes]]) -> Iterator[Buffer]:
+        """Takes the watermark, and what is declared, from each frame and gives on the rest."""
         for frame in frames:
-            newest_us, windows = split_prefix(frame, "watermark")
-            self._watermark = Watermark(int(self._settings.bound), newest_us)
-            yield windows
+            saved = split_prefix(frame, "watermark")
+            self._watermark = Watermark(int(self._settings.bound), saved.number)
+            # copies: views would keep all frames in memory
+            declared.append({version: bytes(each) for version, each in saved.beside.items()})
+            yield saved.rest
+
+    def _restore_declared(self, frames: Sequence[Mapping[str, bytes]]) -> None:
+        saved: dict[str, list[bytes]] = {}
+        for frame in frames:
+            # A spec that was away meanwhile has missed payments: what was before does not count.
+            saved = {version: [*saved.get(version, ()), each] for version, each in frame.items()}
+        self._declared.restore(saved)
+        for spec in self._declared.missing(saved):
+            logger.warning(
+                "%s: %s begin without what came before: the state was left by another spec, or by "
+                "none; `tidegate reset` would rebuild it from the log",
+                spec.source,
+                ", ".join(spec.names),
+            )
+
+    @property
+    def declared_fields(self) -> Sequence[str]:
+        """What declared features want to know of each payment, beside amount and time."""
+        return self._declared.fields
 
     @property
     def snapshot_bytes(self) -> int:
-        return self._rolling.snapshot_bytes
+        return self._rolling.snapshot_bytes + self._declared.nbytes
 
     def snapshot(self) -> bytes:
-        return b"".join(prefixed(self._watermark.snapshot(), [self._rolling.snapshot()]))
+        windows, declared = [self._rolling.snapshot()], self._declared.snapshot()
+        return b"".join(prefixed(self._watermark.snapshot(), windows, declared))
 
     def changes(self, everything: bool = False) -> Changes:
         windows, complete = self._rolling.changes(everything)
-        return Changes(prefixed(self._watermark.snapshot(), windows), complete)
+        declared, all_declared = self._declared.changes(everything)
+        frame = prefixed(self._watermark.snapshot(), windows, declared)
+        return Changes(frame, self._rounds.complete((complete, all_declared), everything))
 
     def accept(self, decoded: Events[E]) -> Accepted[E]:
         """Moves the watermark and gives the good events their lateness."""
@@ -104,15 +144,15 @@ class EntityHop:
     def features(
         self,
         accepted: Accepted[E],
-        fields: Mapping[str, Sequence[str | None]],
+        fields: Mapping[str, Sequence[Any]],
         cents: NDArray[np.int64],
     ) -> dict[str, Column]:
-        """The entity's features of the k payments, whose ids and amounts are given."""
-        return self._rolling.process(
-            Payments(
-                fields=fields,
-                amounts_cents=cents,
-                times_us=accepted.times_us,
-                watermarks_us=accepted.watermarks_us[np.append(accepted.rows, -1)],
-            )
+        """The entity's features of the k payments, whose ids and amounts are given, and those that
+        are declared."""
+        payments = Payments(
+            fields=fields,
+            amounts_cents=cents,
+            times_us=accepted.times_us,
+            watermarks_us=accepted.watermarks_us[np.append(accepted.rows, -1)],
         )
+        return {**self._rolling.process(payments), **self._declared.process(payments)}

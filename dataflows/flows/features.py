@@ -8,7 +8,7 @@ features, keyed by device, to the hop that knows what the device did.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,10 +31,18 @@ from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import CUSTOMER
 from dataflows.features.rolling import RollingFeatures
+from dataflows.features.spec import FeatureSpec
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
 from dataflows.flows.entity_hop import Accepted, EntityHop
-from dataflows.flows.payments import REQUESTS, Payment, Request, pack_features
+from dataflows.flows.payments import (
+    REQUESTS,
+    DeclaringRequest,
+    Payment,
+    Request,
+    pack_declared,
+    pack_features,
+)
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
@@ -51,7 +59,7 @@ def features(slot: Slot, shop: Shop) -> Dataflow:
     flow = Dataflow("features")
     records = read("read", flow, slot)
     payments = map_value("decode", records, decode)
-    restore = partial(CustomerHop, settings, partitions)
+    restore = partial(CustomerHop, settings, partitions, declared=shop.declared.of_customers)
     requests = keep_large_state("customer", payments, slot, restore)
     publish("publish", requests, slot)
     return flow
@@ -88,9 +96,16 @@ def decode(records: Records) -> Paid:
 class CustomerHop(EntityHop):
     """The slot's state: what each customer paid."""
 
-    def __init__(self, settings: EventTime, partitions: int, frames: Iterable[Buffer]):
-        super().__init__(settings, RollingFeatures(CUSTOMER, int(settings.lateness)), frames)
-        self._partitions = partitions
+    def __init__(
+        self,
+        settings: EventTime,
+        partitions: int,
+        frames: Iterable[Buffer],
+        declared: Sequence[FeatureSpec] = (),
+    ):
+        rolling = RollingFeatures(CUSTOMER, int(settings.lateness))
+        super().__init__(settings, rolling, frames, declared)
+        self._partitions, self._specs = partitions, declared
 
     def process(self, paid: Paid) -> Processed:
         decoded = paid.decoded
@@ -140,11 +155,19 @@ class CustomerHop(EntityHop):
             "device.device_id",
             "arrived_at",
         )
+        items_counts = [None if lines is None else len(lines) for lines in items]
         fields = {
             "user_id": users,
-            "card_id": cards,
             "device_id": devices,
+            "card_id": cards,
+            "items_count": items_counts,
+            "currency": currencies,
+            "status": statuses,
+            "payment_method": methods,
+            "card_country": card_countries,
             "shipping_country": countries,
+            "customer_country": home_countries,
+            "customer_segment": segments,
         }
         columns = self.features(payments, fields, cents)
         columns_of_request = (
@@ -154,7 +177,7 @@ class CustomerHop(EntityHop):
             cents.tolist(),
             currencies,
             statuses,
-            [None if lines is None else len(lines) for lines in items],
+            items_counts,
             methods,
             card_countries,
             countries,
@@ -164,7 +187,9 @@ class CustomerHop(EntityHop):
             arrivals,
             pack_features(columns),
         )
-        return list(map(Request, *columns_of_request))
+        if not self._specs:
+            return list(map(Request, *columns_of_request))
+        return list(map(DeclaringRequest, *columns_of_request, pack_declared(columns, self._specs)))
 
 
 def _without_refunds(payments: Accepted[Payment]) -> Accepted[Payment]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -22,6 +22,9 @@ from dataflows.detection.models import ModelError, open_artifact
 from dataflows.detection.payment_model import PaymentModel, payment_model
 from dataflows.detection.rules import RuleSet, parse_rules
 from dataflows.errors import TidegateError
+from dataflows.features.catalogue import CATALOGUE
+from dataflows.features.columns import ColumnSpec
+from dataflows.features.declared import NOTHING_DECLARED, DeclaredFeatures
 from dataflows.flows.payments import REQUESTS
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import MODELS, RULE_SETS
@@ -42,9 +45,10 @@ class AppliedRules(msgspec.Struct, frozen=True, kw_only=True, tag="rules"):
     files: dict[str, str]
     note: str = ""
 
-    def rule_set(self) -> RuleSet:
-        """Raises RuleError: a newer Tidegate wrote rules that this one cannot read."""
-        return parse_rules(self.files, f"rule set {self.version}")
+    def rule_set(self, catalogue: Mapping[str, ColumnSpec] = CATALOGUE) -> RuleSet:
+        """Raises RuleError: it names a column that is not in the catalogue, or a newer Tidegate
+        wrote rules that this one cannot read."""
+        return parse_rules(self.files, f"rule set {self.version}", catalogue)
 
 
 class AppliedModels(msgspec.Struct, frozen=True, kw_only=True, tag="models"):
@@ -71,14 +75,14 @@ class Artifact(msgspec.Struct, frozen=True):
     def of(cls, card: bytes, arrays: bytes) -> Artifact:
         return cls(card, zlib.compress(arrays))
 
-    def open(self, version: str) -> PaymentModel:
+    def open(self, version: str, declared: DeclaredFeatures = NOTHING_DECLARED) -> PaymentModel:
         """Raises ModelError: it is not as it was when it was applied."""
         place = f"{MODELS}: model {version}"
         try:
             arrays = zlib.decompress(self.packed_arrays)
         except zlib.error as error:
             raise ModelError(f"{place}: is damaged ({error}): promote it again") from error
-        return payment_model(*open_artifact(self.card, arrays, place), place)
+        return payment_model(*open_artifact(self.card, arrays, place), place, declared)
 
 
 class _KeptModels(msgspec.Struct, frozen=True):
@@ -232,7 +236,9 @@ def kept_artifacts(log: Log) -> set[str]:
     return {version for _, value in _kept(log, MODELS) for version in _artifacts(value)}
 
 
-def open_applied(log: Log, version: str) -> PaymentModel:
+def open_applied(
+    log: Log, version: str, declared: DeclaredFeatures = NOTHING_DECLARED
+) -> PaymentModel:
     """A model that was applied at some time.
 
     Raises ModelError if the log does not hold it, or it cannot be served.
@@ -243,7 +249,7 @@ def open_applied(log: Log, version: str) -> PaymentModel:
         for _, value in _kept(log, MODELS):
             artifact = _artifacts(value).get(version)
             if artifact is not None:
-                return artifact.open(version)
+                return artifact.open(version, declared)
         if time.monotonic() > give_up:
             raise ModelError(f"{MODELS}: does not hold model {version}: promote it again")
         time.sleep(_PAUSE_S)

@@ -108,9 +108,9 @@ class Classifier:
     def _read(self, frames: Iterable[Buffer]) -> Iterator[Buffer]:
         """Takes the watermark from each frame and gives on the rest."""
         for frame in frames:
-            newest_us, ids = split_prefix(frame, "watermark")
-            self._watermark = Watermark(int(self._settings.bound), newest_us)
-            yield ids
+            saved = split_prefix(frame, "watermark")
+            self._watermark = Watermark(int(self._settings.bound), saved.number)
+            yield saved.rest
 
     @property
     def snapshot_bytes(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Annotated
@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from dataflows.features.catalogue import CUSTOMER
-from dataflows.features.columns import Column, Columns, as_rows, from_numbers
+from dataflows.features.columns import Column, Columns, ColumnSpec, as_rows, from_numbers
+from dataflows.features.spec import FeatureSpec
 from dataflows.flows.decoding import Timed
 
 REQUESTS = "scoring.requests"
@@ -70,17 +71,54 @@ columns without an object for each value."""
 
 def pack_features(columns: Columns) -> list[bytes]:
     """The customer's features of n payments, a packed row each."""
-    packed = as_rows(columns, list(CUSTOMER.specs)).astype(_FEATURE, copy=False).tobytes()
-    return [packed[at : at + _FEATURES_BYTES] for at in range(0, len(packed), _FEATURES_BYTES)]
+    return _packed(columns, list(CUSTOMER.specs))
 
 
 def unpack_features(packed: Sequence[bytes]) -> dict[str, Callable[[], Column]]:
     """How to make each of the customer's features of n payments."""
-    rows = np.frombuffer(b"".join(packed), _FEATURE).reshape(len(packed), len(CUSTOMER.specs))
+    return _unpacked(CUSTOMER.specs, packed)
+
+
+Declared = dict[str, bytes]
+"""Packed rows of a payment's declared features, by the version of their spec."""
+
+
+def pack_declared(columns: Columns, specs: Sequence[FeatureSpec]) -> Iterator[Declared]:
+    """The declared features of n payments."""
+    versions = [spec.version for spec in specs]
+    rows = (_packed(columns, spec.names) for spec in specs)
+    return (dict(zip(versions, each, strict=True)) for each in zip(*rows, strict=True))
+
+
+def unpack_declared(
+    declared: Sequence[Declared], specs: Sequence[FeatureSpec]
+) -> dict[str, Callable[[], Column]]:
+    """How to make each declared feature of n payments; null where another spec made them, or none
+    did."""
+    made: dict[str, Callable[[], Column]] = {}
+    for spec in specs:
+        size = len(spec.names) * _FEATURE.itemsize
+        nothing = np.full(len(spec.names), np.nan, _FEATURE).tobytes()
+        rows = [each.get(spec.version, nothing) for each in declared]
+        rows = [row if len(row) == size else nothing for row in rows]
+        made |= _unpacked({feature.name: feature.spec for feature in spec.features}, rows)
+    return made
+
+
+def _packed(columns: Columns, names: Sequence[str]) -> list[bytes]:
+    packed = as_rows(columns, names).astype(_FEATURE, copy=False).tobytes()
+    size = len(names) * _FEATURE.itemsize
+    return [packed[at : at + size] for at in range(0, len(packed), size)]
+
+
+def _unpacked(
+    specs: Mapping[str, ColumnSpec], packed: Sequence[bytes]
+) -> dict[str, Callable[[], Column]]:
+    rows = np.frombuffer(b"".join(packed), _FEATURE).reshape(len(packed), len(specs))
     columns = np.ascontiguousarray(rows.T)
     return {
         name: partial(from_numbers, spec.kind, numbers)
-        for (name, spec), numbers in zip(CUSTOMER.specs.items(), columns, strict=True)
+        for (name, spec), numbers in zip(specs.items(), columns, strict=True)
     }
 
 
@@ -106,15 +144,35 @@ class Request(Timed, gc=False, array_like=True, tag=LAYOUT):
     features: PackedFeatures
 
 
+class DeclaringRequest(Request, gc=False, array_like=True, tag=LAYOUT):
+    """A request of a shop that declares features of customers. Without them, it is as any other,
+    and whoever knows nothing of them reads it."""
+
+    declared: Declared = msgspec.field(default_factory=dict)
+
+
 request_decoder = msgspec.json.Decoder(Request)
+declaring_decoder = msgspec.json.Decoder(DeclaringRequest)
 
 
 def with_names(request: bytes) -> bytes:
     """A scoring request as an object, for people; bytes that are none come back as they are."""
     try:
-        decoded = request_decoder.decode(request)
+        decoded = declaring_decoder.decode(request)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return request
     features = unpack_features([decoded.features])
     named = {name: make().for_json()[0] for name, make in features.items()}
-    return msgspec.json.encode(msgspec.structs.asdict(decoded) | {"features": named})
+    said = msgspec.structs.asdict(decoded) | {"features": named}
+    if not decoded.declared:
+        del said["declared"]
+        return msgspec.json.encode(said)
+    rows = {version: _numbers(row) for version, row in decoded.declared.items()}
+    return msgspec.json.encode(said | {"declared": rows})
+
+
+def _numbers(row: bytes) -> list[float]:
+    """NaN, which JSON shows as null, where a value is null."""
+    whole = len(row) // _FEATURE.itemsize * _FEATURE.itemsize
+    numbers: list[float] = np.frombuffer(row[:whole], _FEATURE).tolist()
+    return numbers

@@ -119,10 +119,16 @@ def _logic(slot: Slot, shop: Shop) -> tuple[Restore, Callable[[Records], Any]]:
         case "features":
             from dataflows.flows import features
 
-            hop = partial(features.CustomerHop, settings, shop.topology.topics[REQUESTS])
+            hop = partial(
+                features.CustomerHop,
+                settings,
+                shop.topology.topics[REQUESTS],
+                declared=shop.declared.of_customers,
+            )
             return hop, features.decode
         case "score":
             from dataflows.flows import score
 
-            return partial(score.DeviceHop, settings), score.decode
+            declared = shop.declared
+            return partial(score.DeviceHop, settings, declared=declared), score.decoding(declared)
     raise ValueError(slot.flow)

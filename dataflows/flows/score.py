@@ -8,7 +8,7 @@ one that is not simply allowed raises an alert that says why, unless the rules t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -33,6 +33,7 @@ from dataflows.detection.scoring import Payers, Scorer, Scores
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import DEVICE, MODEL_SCORE, payment_columns
 from dataflows.features.columns import ColumnsOnDemand
+from dataflows.features.declared import NOTHING_DECLARED, DeclaredFeatures
 from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, decode_events
@@ -47,7 +48,13 @@ from dataflows.flows.in_force import (
     decode_in_force,
     open_applied,
 )
-from dataflows.flows.payments import Request, request_decoder, unpack_features
+from dataflows.flows.payments import (
+    Request,
+    declaring_decoder,
+    request_decoder,
+    unpack_declared,
+    unpack_features,
+)
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.handover import controlled
@@ -61,8 +68,8 @@ def score(slot: Slot, shop: Shop) -> Dataflow:
     judge = partial(Judge, slot, shop, applied_before(shop))
     flow = Dataflow("score")
     records = read("read", flow, slot)
-    requests = map_value("decode", records, decode)
-    restore = partial(DeviceHop, slot.config.event_time)
+    requests = map_value("decode", records, decoding(shop.declared))
+    restore = partial(DeviceHop, slot.config.event_time, declared=shop.declared)
     featured = keep_large_state("device", requests, slot, restore)
     judged = keep_state("judge", featured, slot, judge, is_handed_over=False)
     publish("publish", judged, slot)
@@ -127,21 +134,37 @@ def decode(records: Records) -> Events[Request]:
     return decode_events(request_decoder, records)
 
 
+def decoding(declared: DeclaredFeatures) -> Callable[[Records], Events[Any]]:
+    """How requests are decoded: with what they carry, where the shop declares such."""
+    return partial(decode_events, declaring_decoder) if declared.of_customers else decode
+
+
 class DeviceHop(EntityHop):
     """The slot's state: what was paid from each device."""
 
-    def __init__(self, settings: EventTime, frames: Iterable[Buffer]):
-        super().__init__(settings, RollingFeatures(DEVICE, int(settings.lateness)), frames)
+    def __init__(
+        self,
+        settings: EventTime,
+        frames: Iterable[Buffer],
+        declared: DeclaredFeatures = NOTHING_DECLARED,
+    ):
+        rolling = RollingFeatures(DEVICE, int(settings.lateness))
+        super().__init__(settings, rolling, frames, declared.of_devices)
+        self._carried = declared.of_customers
+        # dict: a field that both read is taken once
+        self._fields = list(dict.fromkeys((DEVICE.entity, *DEVICE.others, *self.declared_fields)))
 
     def process(self, decoded: Events[Request]) -> Featured:
         requests = self.accept(decoded)
         cents = np.array(requests.each("cents"), np.int64)
-        fields = {name: requests.each(name) for name in (DEVICE.entity, *DEVICE.others)}
+        fields = {name: requests.each(name) for name in self._fields}
         device = self.features(requests, fields, cents)
+        carried = requests.each("declared") if self._carried else []
         columns = ColumnsOnDemand(
             {
                 **{name: partial(device.__getitem__, name) for name in device},
                 **unpack_features(requests.each("features")),
+                **unpack_declared(carried, self._carried),
                 **payment_columns(cents, requests.times_us, requests.each),
             }
         )
@@ -215,7 +238,9 @@ class Judge:
     def _judges(self) -> tuple[Scorer, Panel]:
         if self._scorer is None:
             rules = self._in_force.rules
-            self._scorer = Scorer(rules.rule_set() if rules else self._shop.rules, DecisionPolicy())
+            catalogue = self._shop.declared.catalogue
+            chosen = rules.rule_set(catalogue) if rules else self._shop.rules
+            self._scorer = Scorer(chosen, DecisionPolicy())
         if self._panel is None:
             self._panel = self._open_panel()
         return self._scorer, self._panel
@@ -230,7 +255,7 @@ class Judge:
         )
 
     def _open(self, version: str) -> PaymentModel:
-        return open_applied(self._shop.log, version)
+        return open_applied(self._shop.log, version, self._shop.declared)
 
     def _judge(self, featured: Featured) -> Processed:
         requests = featured.requests

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dataflows.detection.metrics import Metrics
     from dataflows.detection.payment_model import PaymentModel
     from dataflows.detection.rules import RuleSet
+    from dataflows.features.declared import DeclaredFeatures
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,19 @@ class Shop:
     def rules(self) -> RuleSet:
         from dataflows.detection.rules import load_rules  # only scoring needs the SQL parser
 
-        return load_rules(Path(self.config.rules))
+        return load_rules(Path(self.config.rules), self.declared.catalogue)
 
     @cached_property
     def champion(self) -> PaymentModel | None:
         from dataflows.detection.payment_model import open_champion
 
-        return open_champion(self.config.models_path)
+        return open_champion(self.config.models_path, self.declared)
+
+    @cached_property
+    def declared(self) -> DeclaredFeatures:
+        from dataflows.flows.feature_files import declared_features
+
+        return declared_features(self.config)
 
     @cached_property
     def metrics(self) -> Metrics:

@@ -166,6 +166,7 @@ class Config(Section, frozen=True):
     schemas: str = str(HOUSE / "schemas")
     rules: str = str(HOUSE / "rules")
     metrics: str = str(HOUSE / "metrics")
+    features: str = ""
     models: str = ""
     warehouse_sql: str = str(HOUSE / "warehouse_sql")
     partitions: dict[str, Positive] = {}

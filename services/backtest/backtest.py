@@ -6,7 +6,7 @@ the stream.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dataflows.detection.decision import DECISIONS, Decision, DecisionPolicy
 from dataflows.detection.rules import CompiledRule, RuleSet, RuleState
 from dataflows.detection.scoring import Scorer
-from dataflows.features.catalogue import CATALOGUE, DAY_US
+from dataflows.features.catalogue import DAY_US
 from services.history.errors import HistoryError
 from services.history.features import History, column_of
 
@@ -122,7 +122,8 @@ def backtest(
             raise HistoryError(f"there is no payment from {first} to {last}: name other days")
         conditions = " OR ".join(f"({r.predicate.sql('duckdb')})" for r in (rule, *others))
         query = f"{_PAST} SELECT * FROM past WHERE {conditions} ORDER BY event_us, transaction_id"
-        found = _Found(connection.execute(query, range_us).to_arrow_table(), rule, others)
+        rows = connection.execute(query, range_us).to_arrow_table()
+        found = _Found(rows, history.declared.catalogue, rule, others)
     total, fraud, legitimate, fraud_amount = whole
     days, hits = (last - first).days + 1, found.verdicts(found.hit)
     return Backtest(
@@ -150,9 +151,15 @@ def backtest(
 class _Found:
     """The payments on which the rule fires, or one of the others."""
 
-    def __init__(self, rows: pa.Table, rule: CompiledRule, others: Sequence[CompiledRule]) -> None:
+    def __init__(
+        self,
+        rows: pa.Table,
+        names: Iterable[str],
+        rule: CompiledRule,
+        others: Sequence[CompiledRule],
+    ) -> None:
         self._rows, self._rule, self._others = rows, rule, others
-        self._columns = {name: column_of(rows, name) for name in CATALOGUE}
+        self._columns = {name: column_of(rows, name) for name in names}
         self.hit = self._fires(rule)
         fired = [self._fires(other) for other in others]
         self.others_fired = np.array(fired, np.bool_).reshape(len(others), len(rows))

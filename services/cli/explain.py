@@ -39,17 +39,20 @@ def explain(
     from services.rules.apply import find_rule_set
 
     def rule_set(version: str) -> RuleSet:
-        rules = load_rules(Path(settings.rules))
+        catalogue = history.declared.catalogue
+        rules = load_rules(Path(settings.rules), catalogue)
         if rules.version == version:
             return rules
-        return find_rule_set(context.shop_as_it_is().log, version) or rules
+        return find_rule_set(context.shop_as_it_is().log, version, catalogue) or rules
 
     def model(version: str) -> PaymentModel | None:
-        return find_model(context.shop().log, Registry(settings.models_path), version)
+        registry = Registry(settings.models_path)
+        return find_model(context.shop().log, registry, version, history.declared)
 
     settings = context.config()
     context.kernels()
-    answer = run(settings, open_history(settings), rule_set, model, name)
+    history = open_history(settings)
+    answer = run(settings, history, rule_set, model, name)
     if json:
         print(msgspec.json.encode(answer).decode())
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from services.cli import context
 
 if TYPE_CHECKING:
     from dataflows.detection.rules import CompiledRule, RuleSet
+    from dataflows.features.columns import ColumnSpec
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -163,7 +165,13 @@ def history(
 def _rules() -> RuleSet:
     from dataflows.detection.rules import load_rules
 
-    return load_rules(Path(context.config().rules))
+    return load_rules(Path(context.config().rules), _catalogue())
+
+
+def _catalogue() -> Mapping[str, ColumnSpec]:
+    from dataflows.flows.feature_files import declared_features
+
+    return declared_features(context.config()).catalogue
 
 
 def _chosen(name: str, rules: RuleSet) -> CompiledRule:
@@ -178,7 +186,7 @@ def _chosen(name: str, rules: RuleSet) -> CompiledRule:
         near = difflib.get_close_matches(name, by_id, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(by_id)}"
         raise RuleError(f"{name}: there is no such rule, and it is no .yaml file: {hint}")
-    return read_rule(Path(name))
+    return read_rule(Path(name), _catalogue())
 
 
 def _day(option: str, text: str | None) -> date | None:

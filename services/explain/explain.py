@@ -17,12 +17,12 @@ from dataflows.connectors.lake import LakeError, lake_files
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.detection.alerts import Reason
 from dataflows.detection.decision import DECISIONS, SEVERITIES, Decision, DecisionPolicy, Severity
-from dataflows.detection.payment_model import PaymentModel
+from dataflows.detection.payment_model import PaymentModel, readable
 from dataflows.detection.rules import RuleSet
 from dataflows.detection.scoring import Payers, Scorer
 from dataflows.detection.sentences import in_words
-from dataflows.features.catalogue import CATALOGUE, DAY_US, MODEL_SCORE, OBSERVED
-from dataflows.features.columns import Columns, from_rows
+from dataflows.features.catalogue import DAY_US, MODEL_SCORE
+from dataflows.features.columns import Columns, ColumnSpec, from_rows
 from dataflows.runtime.config import Config
 from services.explain.errors import NothingKnown
 from services.history.features import History
@@ -114,7 +114,8 @@ def explain(
     said = scores[-1]
     rules = rule_set(said["rule_set"])
     payment[MODEL_SCORE.name], version = _thought(history, model, said.get("model"), payment)
-    columns = from_rows(CATALOGUE, [payment])
+    catalogue = history.declared.catalogue
+    columns = from_rows(catalogue, [payment])
     scorer = Scorer(rules, DecisionPolicy())
     payer = Payers([payment["user_id"]], [payment["device_id"]], np.array([payment["event_us"]]))
     scored = scorer.score(columns, payer)
@@ -152,7 +153,7 @@ def explain(
         again=again,
         severity=SEVERITIES[scored.severity.item(0)],
         reasons=[_weighed(reason, rules, columns, payer) for reason in reasons],
-        values=_values(rules, again.rules, columns, payment),
+        values=_values(catalogue, rules, again.rules, columns, payment),
         differences=_differences(was, again, alerts[0]["reasons"] if alerts else None, reasons),
         alerts_near=sum(alert["transaction_id"] != transaction for alert in near),
     )
@@ -168,7 +169,7 @@ def _thought(
     if then is None:
         return None, None
     if then != history.model and (champion := model(then)) is not None:
-        thought = champion.column(from_rows(OBSERVED, [payment]))
+        thought = champion.column(from_rows(readable(history.declared), [payment]))
         return thought.values.item(0), then
     return payment[MODEL_SCORE.name], history.model
 
@@ -220,7 +221,11 @@ def _weighed(reason: Reason, rules: RuleSet, columns: Columns, payer: Payers) ->
 
 
 def _values(
-    rules: RuleSet, fired: Sequence[str], columns: Columns, payment: Mapping[str, Any]
+    catalogue: Mapping[str, ColumnSpec],
+    rules: RuleSet,
+    fired: Sequence[str],
+    columns: Columns,
+    payment: Mapping[str, Any],
 ) -> list[Value]:
     """Every column that is not null, those that fired rules read first."""
     reads = {c.rule.id: c.columns for c in rules.live if c.rule.id in fired}
@@ -232,7 +237,7 @@ def _values(
             meaning=spec.description,
             read_by=[rule for rule, names in reads.items() if name in names],
         )
-        for name, spec in CATALOGUE.items()
+        for name, spec in catalogue.items()
         if columns[name].valid[0]
     ]
     return sorted(values, key=lambda value: not value.read_by)

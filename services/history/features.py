@@ -1,6 +1,6 @@
 """The columns that rules read, for every past payment: made once, kept as Parquet.
 
-They are computed by the kernel of the stream, payments in order of arrival, so each is what the
+They are computed by the kernels of the stream, payments in order of arrival, so each is what the
 stream saw. With several partitions payments of one device may have met in another order.
 """
 
@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 
 from dataflows.detection.payment_model import PaymentModel, model_column, open_champion
 from dataflows.features.catalogue import (
-    CATALOGUE,
     CUSTOMER,
     DAY_US,
     DEVICE,
@@ -31,7 +30,10 @@ from dataflows.features.catalogue import (
     payment_columns,
 )
 from dataflows.features.columns import Column, Kind
+from dataflows.features.declared import DeclaredFeatures
+from dataflows.features.declared_state import DeclaredState
 from dataflows.features.rolling import FeatureSet, Payments, RollingFeatures
+from dataflows.flows.feature_files import declared_features
 from dataflows.runtime.config import Config
 from services.history.errors import HistoryError
 from services.history.payments import payments, verdicts
@@ -46,21 +48,23 @@ _IDS = ("transaction_id", "user_id", "device_id")
 
 @dataclass(frozen=True)
 class History:
-    """`payments`: a Parquet file with the ids, `event_us` and every column of the catalogue, in
-    order of arrival. `verdicts`: transaction_id, is_fraud, known_us. `version` names the features,
-    `model` the champion that made `model_score`."""
+    """`payments`: a Parquet file with the ids, `event_us`, every column of the catalogue and those
+    that are declared, in order of arrival. `verdicts`: transaction_id, is_fraud, known_us.
+    `version` names the features, `model` the champion that made `model_score`."""
 
     payments: Path
     verdicts: pa.Table
     version: str
     model: str | None
+    declared: DeclaredFeatures
 
 
 def open_history(config: Config, say: Callable[[int], None] = lambda rows: None) -> History:
     """The history of the lake as it is now; made anew if the lake has changed.
 
     `say` is told how many payments are done. Raises HistoryError if there are none, LakeError if
-    the lake cannot be read, ModelError if the champion cannot be served.
+    the lake cannot be read, SpecError if a declared feature cannot be used, ModelError if the
+    champion cannot be served.
     """
     if not (config.lake_path / "transactions").is_dir():
         raise HistoryError(
@@ -72,16 +76,19 @@ def open_history(config: Config, say: Callable[[int], None] = lambda rows: None)
         found = {
             table: sorted((work / table).rglob("*.parquet")) for table in ("transactions", "labels")
         }
-        champion = open_champion(config.models_path)
+        declared = declared_features(config)
+        champion = open_champion(config.models_path, declared)
         model = champion.version if champion else None
         names = [str(file.relative_to(work)) for file in found["transactions"]]
-        kept = work.parent / f"payments-{_version(str(model), *names)}.parquet"
+        version = partial(_version, declared)
+        kept = work.parent / f"payments-{version(str(model), *names)}.parquet"
         if not kept.exists():
-            _write(work / kept.name, _history(payments(found["transactions"]), champion, say))
+            past = payments(found["transactions"])
+            _write(work / kept.name, _history(past, declared, champion, say))
             for older in work.parent.glob("payments-*.parquet"):
                 older.unlink()
             os.replace(work / kept.name, kept)
-        return History(kept, verdicts(found["labels"]), _version(), model)
+        return History(kept, verdicts(found["labels"]), version(), model, declared)
 
 
 @contextmanager
@@ -108,18 +115,25 @@ def column_of(rows: pa.Table, name: str) -> Column:
     return Column(array.to_numpy(zero_copy_only=False), valid)
 
 
-def _version(*of: str) -> str:
+def _version(declared: DeclaredFeatures, *of: str) -> str:
     """Of features, and of what they are of."""
     digest = blake2b(_FORMAT, digest_size=6)
-    digest.update("\0".join([*of, repr(CUSTOMER), repr(DEVICE), repr(PAYMENT)]).encode())
+    specs = [spec.version for spec in declared.specs]
+    parts = [*of, repr(CUSTOMER), repr(DEVICE), repr(PAYMENT), *specs]
+    digest.update("\0".join(parts).encode())
     return digest.hexdigest()
 
 
 def _history(
-    batches: Iterable[pa.RecordBatch], champion: PaymentModel | None, say: Callable[[int], None]
+    batches: Iterable[pa.RecordBatch],
+    declared: DeclaredFeatures,
+    champion: PaymentModel | None,
+    say: Callable[[int], None],
 ) -> Iterator[pa.Table]:
     customer = RollingFeatures(CUSTOMER, LATENESS_US)
     device = RollingFeatures(DEVICE, LATENESS_US)
+    own_features = DeclaredState(declared.specs, LATENESS_US)
+    read = _read(CUSTOMER) | _read(DEVICE) | set(own_features.fields)
     done, latest_us = 0, np.iinfo(np.int64).min
     for batch in batches:
         times_us = batch["event_us"].to_numpy()
@@ -127,17 +141,20 @@ def _history(
         # The last one is that after the batch.
         watermarks_us = np.maximum.accumulate(np.maximum(np.append(times_us, latest_us), latest_us))
         latest_us = int(watermarks_us[-1])
-        fields = {name: batch[name].to_pylist() for name in _read(CUSTOMER) | _read(DEVICE)}
+        fields = {name: batch[name].to_pylist() for name in read}
         paid = Payments(fields, cents, times_us, watermarks_us)
         own = payment_columns(cents, times_us, partial(_values, batch))
         columns = {
             **{name: make() for name, make in own.items()},
             **customer.process(paid),
             **device.process(paid),
+            **own_features.process(paid),
         }
         columns[MODEL_SCORE.name] = model_column(champion, columns, len(batch))
         ids = {name: batch[name] for name in _IDS}
-        arrays = {name: _array(CATALOGUE[name].kind, columns[name]) for name in CATALOGUE}
+        arrays = {
+            name: _array(spec.kind, columns[name]) for name, spec in declared.catalogue.items()
+        }
         yield pa.table({**ids, "event_us": batch["event_us"], **arrays})
         done += len(batch)
         say(done)

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from dataflows.contracts.timestamps import format_timestamps
-from dataflows.detection.models import Card, Model, ModelError
-from dataflows.detection.payment_model import READABLE
+from dataflows.detection.models import Card, Model, ModelError, check_features
+from dataflows.detection.payment_model import readable
 from dataflows.detection.profile import CHANGED, MUCH_CHANGED, Shift, shift
 from dataflows.features.catalogue import DAY_US
 from dataflows.features.columns import as_rows
@@ -60,7 +60,8 @@ def drift(config: Config, history: History, card: Card, model: Model, days: int)
     """Compares the payments of the last days with those that the model was trained on.
 
     Raises:
-        ModelError: the card has no profile: the model was trained before cards had one.
+        ModelError: the card has no profile: the model was trained before cards had one; or it reads
+            what is declared no longer.
         LakeError: the lake cannot be read.
     """
     if isinstance(card.profile, msgspec.UnsetType):
@@ -68,10 +69,11 @@ def drift(config: Config, history: History, card: Card, model: Model, days: int)
             f"{card.name} {card.version}: its card does not say what payments looked like: train "
             "it again"
         )
+    check_features(card, readable(history.declared), f"{card.name} {card.version}")
     with duckdb.connect() as connection:
         connection.read_parquet(str(history.payments)).create_view("history")
         recent = connection.execute(_RECENT, {"span": days * DAY_US}).to_arrow_table()
-        rows = as_rows({name: column_of(recent, name) for name in READABLE}, card.features)
+        rows = as_rows({name: column_of(recent, name) for name in card.features}, card.features)
         served = np.round(model.score(rows), 6)
         values = {SCORE: served, **dict(zip(card.features, rows.T, strict=True))}
         shifts = {name: shift(card.profile[name], each) for name, each in values.items()}

@@ -13,6 +13,7 @@ from dataflows.connectors.log import Log
 from dataflows.detection.models import ModelError
 from dataflows.detection.payment_model import NAME, PaymentModel, payment_model
 from dataflows.detection.registry import Registry
+from dataflows.features.declared import NOTHING_DECLARED, DeclaredFeatures
 from dataflows.flows.in_force import (
     AppliedModels,
     Artifact,
@@ -62,12 +63,14 @@ def champion_before(log: Log, registry: Registry) -> str:
     return others[-1]
 
 
-def find_model(log: Log, registry: Registry, version: str) -> PaymentModel | None:
+def find_model(
+    log: Log, registry: Registry, version: str, declared: DeclaredFeatures = NOTHING_DECLARED
+) -> PaymentModel | None:
     """A model of payments, from the folder or from the log. Raises LogError, ModelError."""
     if NAME in registry.names() and version in registry.versions(NAME):
         card, model = registry.open(NAME, version)
-        return payment_model(card, model, f"{registry.folder / NAME / version}")
-    return open_applied(log, version) if version in kept_artifacts(log) else None
+        return payment_model(card, model, f"{registry.folder / NAME / version}", declared)
+    return open_applied(log, version, declared) if version in kept_artifacts(log) else None
 
 
 def put_in_force(
@@ -87,7 +90,9 @@ def put_in_force(
         there = kept_artifacts(shop.log)
         wanted = [version for version in (champion, *challengers) if version is not None]
         artifacts = {
-            version: _artifact(registry, version) for version in wanted if version not in there
+            version: _artifact(registry, version, shop.declared)
+            for version in wanted
+            if version not in there
         }
         before = applied_models(shop.log)
         applied = AppliedModels(
@@ -103,10 +108,10 @@ def put_in_force(
     return applied
 
 
-def _artifact(registry: Registry, version: str) -> Artifact:
+def _artifact(registry: Registry, version: str, declared: DeclaredFeatures) -> Artifact:
     card, arrays = registry.read(NAME, version)
     artifact = Artifact.of(card, arrays)
-    artifact.open(version)
+    artifact.open(version, declared)
     if len(artifact.packed_arrays) > MAX_ARTIFACT_BYTES:
         raise ModelError(
             f"{registry.folder / NAME / version}: {len(artifact.packed_arrays):,} bytes packed, of "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import getpass
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dataflows.connectors.log import Log
 from dataflows.detection.rules import RuleSet, parse_rules, rule_texts
+from dataflows.features.catalogue import CATALOGUE
+from dataflows.features.columns import ColumnSpec
 from dataflows.flows.in_force import AppliedRules, applied_rules, rule_outputs, sole_writer
 from dataflows.flows.payments import REQUESTS
 from dataflows.flows.shop import Shop
@@ -29,9 +32,10 @@ def plan(shop: Shop) -> tuple[Plan, dict[str, str]]:
         RuleError: a rule of the folder, or one in force, cannot be used.
         LogError: the log cannot be read.
     """
-    folder = Path(shop.config.rules)
+    folder, catalogue = Path(shop.config.rules), shop.declared.catalogue
     texts, last = rule_texts(folder), in_force(shop.log)
-    return plan_rules(last.rule_set() if last else None, parse_rules(texts, str(folder))), texts
+    there = last.rule_set(catalogue) if last else None
+    return plan_rules(there, parse_rules(texts, str(folder), catalogue)), texts
 
 
 def apply(shop: Shop, texts: dict[str, str], note: str) -> AppliedRules:
@@ -47,7 +51,7 @@ def apply(shop: Shop, texts: dict[str, str], note: str) -> AppliedRules:
         last = in_force(shop.log)
         applied = AppliedRules(
             number=last.number + 1 if last else 1,
-            version=parse_rules(texts, shop.config.rules).version,
+            version=parse_rules(texts, shop.config.rules, shop.declared.catalogue).version,
             applied_at=datetime.now(UTC).isoformat(timespec="seconds"),
             by=f"{getpass.getuser()}@{socket.gethostname()}",
             note=note,
@@ -57,9 +61,11 @@ def apply(shop: Shop, texts: dict[str, str], note: str) -> AppliedRules:
     return applied
 
 
-def find_rule_set(log: Log, version: str) -> RuleSet | None:
-    """A set that was applied at some time. Raises LogError."""
+def find_rule_set(
+    log: Log, version: str, catalogue: Mapping[str, ColumnSpec] = CATALOGUE
+) -> RuleSet | None:
+    """A set that was applied at some time. Raises LogError, RuleError."""
     for each in reversed(applied_rules(log)):
         if each.version == version:
-            return each.rule_set()
+            return each.rule_set(catalogue)
     return None

@@ -34,6 +34,7 @@ def examine(config: Config) -> list[Finding]:
         ("sqlite", _sqlite),
         ("data directory", _data_directory),
         ("contracts", _contracts),
+        ("features", _features),
         ("rules", _rules),
         ("metrics", _metrics),
         ("model", _model),
@@ -82,10 +83,20 @@ def _contracts(config: Config) -> str:
     return ", ".join(load_contracts(Path(config.schemas)))
 
 
+def _features(config: Config) -> str:
+    from dataflows.flows.feature_files import declared_features
+
+    declared = declared_features(config)
+    if not declared.specs:
+        return "none declared: payments have the columns of rules/README.md"
+    return f"{len(declared.columns)} declared: {', '.join(declared.columns)}"
+
+
 def _rules(config: Config) -> str:
     from dataflows.detection.rules import load_rules
+    from dataflows.flows.feature_files import declared_features
 
-    rules = load_rules(Path(config.rules))
+    rules = load_rules(Path(config.rules), declared_features(config).catalogue)
     return f"{len(rules.rules)} rules, version {rules.version}"
 
 
@@ -100,8 +111,9 @@ def _metrics(config: Config) -> str:
 
 def _model(config: Config) -> str:
     from dataflows.detection.payment_model import open_champion
+    from dataflows.flows.feature_files import declared_features
 
-    champion = open_champion(config.models_path)
+    champion = open_champion(config.models_path, declared_features(config))
     if champion is None:
         return "no champion in models/: by default payments are scored by rules alone"
     return f"the champion of models/ is {champion.version}, a {champion.model.family}"

@@ -113,4 +113,4 @@ def _compile_timelines() -> None:
     declared = Timeline(Keeps.NUMBER, (Ask(What.SUM, 1),))
     timelines = Timelines([declared], 0)
     timelines.process(["a", None], times, ones, [Given(ones, times)], times)
-    Timelines([declared], 0).restore(timelines.snapshot())
+    Timelines([declared], 0).restore([timelines.snapshot()])

@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.detection.payment_model import READABLE
+from dataflows.detection.payment_model import readable
 from dataflows.features.catalogue import DAY_US
 from dataflows.features.columns import as_rows
 from dataflows.features.engine import NEVER
@@ -90,12 +90,13 @@ def examples_of_past(history: History, delay_days: int) -> Examples:
             "in, or say --delay-days"
         )
     users = table["user_id"].combine_chunks().dictionary_encode().indices
-    columns = {name: column_of(table, name) for name in READABLE}
+    names = tuple(readable(history.declared))
+    columns = {name: column_of(table, name) for name in names}
     return Examples(
         source=PAST,
         version=history.version,
-        names=tuple(READABLE),
-        rows=as_rows(columns, tuple(READABLE)),
+        names=names,
+        rows=as_rows(columns, names),
         times_us=table["event_us"].to_numpy(),
         positive=table["positive"].to_numpy(),
         known_us=table["known_us"].to_numpy(),

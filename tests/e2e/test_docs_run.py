@@ -39,7 +39,7 @@ class Checkout:
         self.directory = directory
         directory.mkdir()
         (directory / ".venv").symlink_to(sys.prefix)
-        for part in ("config", "metrics", "rules", "schemas", "warehouse_sql"):
+        for part in ("config", "features", "metrics", "rules", "schemas", "warehouse_sql"):
             shutil.copytree(HOUSE / part, directory / part)
         shutil.copy(HOUSE / "README.md", directory)
         self.port = free_ports()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import sqlite3
 import tarfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 from flow_bench import Bench
 
 from dataflows.connectors.records import published
+from dataflows.runtime.config import HOUSE
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "state_v1"
 ONE_PARTITION = dict.fromkeys(
@@ -36,12 +38,18 @@ COMPARED = (
     *("buffered.clickstream", "reprocess.requests", "sessions", "late.sessionize"),
     *("scores", "alerts"),  # not scoring.requests: version 1 wrote them as objects
 )
+OWN = """\
+time: event_timestamp
+fields: {user_id: text, total_amount: number}
+features:
+  - {name: own_sum_2h, entity: user_id, aggregate: sum, of: total_amount, window: 2h}
+"""
 # When a record arrived differs between two runs; version 1 did not group alerts.
 _LEFT_OUT = re.compile(rb'"arrived_at":"[^"]*",?|"group_id":"[^"]*","group_alerts":[0-9]+')
 
 
-def bench_of(directory: Path) -> Bench:
-    return Bench(directory, partitions=ONE_PARTITION)
+def bench_of(directory: Path, **overrides: object) -> Bench:
+    return Bench(directory, partitions=ONE_PARTITION, **overrides)
 
 
 def said(bench: Bench) -> dict[str, list[tuple[bytes | None, bytes]]]:
@@ -75,8 +83,20 @@ def publish(bench: Bench, topic: str, records: list[tuple]) -> None:
     bench.log.append([published(topic, keys, values, headers, partition=0)])
 
 
-def test_every_flow_goes_on_from_version_1(unpacked: Path, tmp_path: Path) -> None:
-    old, fresh = bench_of(unpacked), bench_of(tmp_path / "fresh")
+@pytest.fixture
+def specs(tmp_path: Path) -> Path:
+    folder = tmp_path / "specs"
+    shutil.copytree(HOUSE / "features" / "payments", folder)
+    (folder / "own.yaml").write_text(OWN)
+    return folder
+
+
+@pytest.mark.parametrize("declares", [False, True], ids=["as it was", "with features declared"])
+def test_every_flow_goes_on_from_version_1(
+    unpacked: Path, tmp_path: Path, specs: Path, declares: bool
+) -> None:
+    features = str(specs) if declares else ""
+    old, fresh = bench_of(unpacked, features=features), bench_of(tmp_path / "fresh")
     for topic in ("raw.clickstream", "raw.transactions"):
         publish(fresh, topic, [(r.key, r.value, r.headers) for r in old.records(topic)])
         rest = [tuple(record) for name, *record in later() if name == topic]

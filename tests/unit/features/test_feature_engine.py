@@ -59,7 +59,7 @@ def computed(
         made = as_rows(engine.process(part.events), spec.names)
         rows[part.rows[part.rows >= 0]] = made[part.rows >= 0]
         saved, engine = engine.snapshot(), FeatureEngine(spec, lateness_us)
-        engine.restore(saved)
+        engine.restore([saved])
     return rows
 
 
@@ -315,4 +315,4 @@ def test_a_snapshot_of_another_spec_is_refused() -> None:
     handbook = spec_at(HANDBOOK)
     other = FeatureEngine(parse_spec(EVERY, "every.yaml", compile_predicate), 0)
     with pytest.raises(SnapshotError, match="spec was"):
-        other.restore(FeatureEngine(handbook, 0).snapshot())
+        other.restore([FeatureEngine(handbook, 0).snapshot()])

@@ -203,12 +203,85 @@ def test_batches_and_restores_leave_no_trace(drawn: list[Drawn], cuts: list[int]
     for begin, end in pairwise(sorted({0, len(records), *(min(c, len(records)) for c in cuts)})):
         parts.append(feed(state, records[begin:end]))
         saved, state = state.snapshot(), Timelines(EVERYTHING, LATENESS)
-        state.restore(saved)
+        state.restore([saved])
     if parts:
         whole = feed(Timelines(EVERYTHING, LATENESS), records)
         for mine, other in zip(joined(parts), whole, strict=True):
             assert np.array_equal(mine.numbers, other.numbers)
             assert np.array_equal(mine.spreads, other.spreads)
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrivals, st.lists(st.tuples(st.integers(0, 120), st.booleans()), max_size=12))
+def test_changes_add_up_to_the_state(drawn: list[Drawn], cuts: list[tuple[int, bool]]) -> None:
+    """What was written before the last complete round is dropped; `True` is a restart."""
+    records = as_records(drawn)
+    state, parts = Timelines(EVERYTHING, LATENESS), []
+    kept: list[bytes] = []
+    since: list[bytes] = []
+    restarts = {min(cut, len(records)): restart for cut, restart in cuts}
+    ends = sorted({0, len(records), *restarts})
+    for begin, end in pairwise(ends):
+        parts.append(feed(state, records[begin:end]))
+        changes = state.changes()
+        since.append(b"".join(changes.parts))
+        kept.append(since[-1])
+        if changes.complete:
+            kept, since = since, []
+        if restarts.get(end):
+            state, since = Timelines(EVERYTHING, LATENESS), []
+            state.restore(kept)
+    if parts:
+        whole = feed(Timelines(EVERYTHING, LATENESS), records)
+        for mine, other in zip(joined(parts), whole, strict=True):
+            assert np.array_equal(mine.numbers, other.numbers)
+            assert np.array_equal(mine.spreads, other.spreads)
+
+
+def test_changes_add_up_while_entities_come_and_go() -> None:
+    """Numbers are given out again, and all of them anew: rows written before mean others then."""
+    n, at_once, declared = 60_000, 500, [Timeline(Keeps.NAME, (Ask(What.DISTINCT, 400),))]
+    state, kept, since = Timelines(declared, 10), list[bytes](), list[bytes]()
+    ones, sizes = np.ones(at_once, np.bool_), []
+    for number, begin in enumerate(range(0, n, at_once)):
+        times = np.arange(begin, begin + at_once)
+        crowd = 3 if begin < n // 2 else 300
+        names = [f"card {i // 2}" for i in times.tolist()]
+        customers: list[str | None] = [f"customer {i // crowd % 900}" for i in times.tolist()]
+        (found,) = state.process(customers, times, ones, [Given(ones, times, names)], times)
+        firsts = times - times % crowd
+        assert np.array_equal(found.numbers[0], times // 2 - firsts // 2 + 1)
+        changes = state.changes()
+        since.append(b"".join(changes.parts))
+        kept.append(since[-1])
+        if changes.complete:
+            kept, since = since, []
+        sizes.append(sum(map(len, kept)))
+        if number % 7 == 6:
+            state, since = Timelines(declared, 10), []
+            state.restore(kept)
+    assert max(sizes[60:]) < 8 * len(state.snapshot()) + 2**20
+
+
+@pytest.mark.parametrize("entities", [300, 10_000], ids=["as they are", "packed anew"])
+def test_who_comes_back_under_another_number_is_there_once(entities: int) -> None:
+    state, frames = Timelines([Timeline(Keeps.NOTHING, (Ask(What.COUNT, 100),))], 0), []
+
+    def count(of: Timelines, some: list[str | None], at: int) -> list[int]:
+        ones, times = np.ones(len(some), np.bool_), np.full(len(some), at)
+        (found,) = of.process(some, times, ones, [Given(ones, times)], times)
+        return list(found.numbers[0].tolist())
+
+    crowd: list[str | None] = [f"customer {i}" for i in range(entities)]
+    stays, comes_back = crowd[200:201], crowd[150:151]
+    nobody: list[str | None] = [None] * entities
+    for some, at in ((crowd, 0), (nobody + stays, 10_000), (comes_back, 10_001)):
+        count(state, some, at)
+        frames.append(b"".join(state.changes(everything=not frames).parts))
+    again = Timelines(state.declared, 0)
+    again.restore(frames)
+    both = stays + comes_back
+    assert count(state, both, 10_002) == count(again, both, 10_002) == [2, 2]
 
 
 def test_memory_stays_flat_while_entities_and_names_come_and_go() -> None:
@@ -240,7 +313,7 @@ def test_distinct_is_exact_up_to_a_bound_and_a_sample_beyond() -> None:
     assert np.array_equal(found[:EXACT_NAMES], exact[:EXACT_NAMES])
     assert np.abs(found / exact - 1).max() < 0.08
     assert state.nbytes < 200 * n
-    again.restore(state.snapshot())
+    again.restore([state.snapshot()])
     more = range(n, n + 100)
     assert np.array_equal(distinct(state, more), distinct(again, more))
 
@@ -267,9 +340,9 @@ def test_a_snapshot_of_other_windows_is_refused() -> None:
     saved = Timelines(EVERYTHING, LATENESS).snapshot()
     other = Timelines(EVERYTHING[:1], LATENESS)
     with pytest.raises(SnapshotError, match=r"another configuration \(timelines was"):
-        other.restore(saved)
+        other.restore([saved])
     with pytest.raises(SnapshotError, match="is damaged"):
-        other.restore(saved[: len(saved) // 2])
+        other.restore([saved[: len(saved) // 2]])
 
 
 @pytest.mark.parametrize(
