@@ -80,7 +80,13 @@ def _by(
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "given.npz"
         np.savez(file, **given)
-        command = [python, PROGRAMS / library / "program.py", *arguments, file, directory]
+        command = [
+            str(python),
+            str(PROGRAMS / library / "program.py"),
+            *arguments,
+            str(file),
+            directory,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
         if done.returncode:
             raise RuntimeError(f"{library}: {done.stderr}")
