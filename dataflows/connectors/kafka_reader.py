@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from itertools import compress
 from operator import itemgetter
 
 import numpy as np
@@ -12,6 +14,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from dataflows.connectors.kafka_cluster import Cluster
 from dataflows.connectors.log import LogError, OffsetOutOfRange
 from dataflows.connectors.records import Headers, Records
+
+logger = logging.getLogger(__name__)
 
 PIECE_RECORDS = 1_000  # one consume() of many is slower than several of this
 
@@ -48,7 +52,8 @@ class KafkaReader:
     def read(self, max_records: int) -> Records:
         if self._trouble is not None:
             raise self._trouble
-        messages = self._take(max_records)
+        since = self._position  # an end of the partition moves it beyond what is taken with it
+        messages = self._only_new(self._take(max_records), since)
         if not messages:
             if self._trouble is not None:
                 raise self._trouble
@@ -74,6 +79,21 @@ class KafkaReader:
         except KafkaException as error:
             self._trouble = self._cluster.trouble(self._place(), error)
         return taken
+
+    def _only_new(self, messages: list[Message], since: int) -> list[Message]:
+        """Those from an offset on that come for the first time. The client may deliver again what
+        it has delivered; a state must not see a record twice."""
+        offsets = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
+        before = np.maximum.accumulate(np.append(since - 1, offsets))[:-1]
+        is_new = offsets > before
+        if is_new.all():
+            return messages
+        again = offsets[~is_new]
+        logger.warning(
+            "%s: the client delivered %d records again, from offset %d on: left out",
+            *(self._place(), len(again), again.min()),
+        )
+        return list(compress(messages, is_new.tolist()))
 
     def _without_events(self, messages: list[Message]) -> list[Message]:
         if not any(map(Message.error, messages)):
