@@ -82,7 +82,8 @@ class KafkaReader:
 
     def _only_new(self, messages: list[Message], since: int) -> list[Message]:
         """Those from an offset on that come for the first time. The client may deliver again what
-        it has delivered; a state must not see a record twice."""
+        it has delivered (confluentinc/librdkafka#4637 is one such case); a state must not see a
+        record twice."""
         offsets = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
         before = np.maximum.accumulate(np.append(since - 1, offsets))[:-1]
         is_new = offsets > before
