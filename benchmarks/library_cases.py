@@ -16,9 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measured import Measured, NotMeasured
-from benchmarks.model_cases import ROWS_AT_ONCE, WINDOWS_US, forest_problem, spread_events
+from benchmarks.model_cases import (
+    NAMES,
+    ROWS_AT_ONCE,
+    WINDOWS_US,
+    five_windows,
+    forest_problem,
+    spread_events,
+)
 from benchmarks.peers.environments import PROGRAMS, NoPeer, python_environment
-from dataflows.eventtime.timelines import Ask, Given, Keeps, Timeline, Timelines, What
+from dataflows.eventtime.timelines import Given
 from services.training.export import export
 
 PATIENCE_S = 1_800
@@ -36,7 +43,7 @@ def forest_batches_treelite(users: int, events: int) -> Measured:
     }
     seconds, scores = _by("treelite", [], given, "scores")
     count = len(scores)
-    model = export(forest.fit(rows[: len(labels)], labels), _names(rows), rows[:100])
+    model = export(forest.fit(rows[: len(labels)], labels), NAMES, rows[:100])
     _same(model.score(rows[:count].astype(np.float32).astype(float)), scores, 1e-5)
     return _measured(count, seconds)
 
@@ -52,8 +59,7 @@ def timelines_river(users: int, events: int) -> Measured:
         "warm_up": events,
     }
     seconds, answers = _by("river", ["features"], given, "answers")
-    asks = tuple(Ask(what, window) for window in WINDOWS_US for what in (What.COUNT, What.SUM))
-    state, ones = Timelines([Timeline(Keeps.NUMBER, asks)], 0), np.ones(len(times), np.bool_)
+    state, ones = five_windows(), np.ones(len(times), np.bool_)
     (found,) = state.process(names.tolist(), times, ones, [Given(ones, values)], times)
     _same(found.numbers[:, events:].T.astype(float), answers, 1e-9)
     return _measured(events, seconds)
@@ -97,10 +103,6 @@ def _same(ours: NDArray[np.float64], theirs: NDArray[np.float64], tolerance: flo
     apart = float(np.abs(ours - theirs).max())
     if apart > tolerance * max(1.0, float(np.abs(ours).max())):
         raise RuntimeError(f"the answers are {apart} apart")
-
-
-def _names(rows: NDArray[np.float64]) -> tuple[str, ...]:
-    return tuple(f"feature_{k}" for k in range(rows.shape[1]))
 
 
 def _measured(events: int, seconds: float) -> Measured:

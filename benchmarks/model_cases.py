@@ -20,6 +20,7 @@ BATCH = 20_000
 ROWS_AT_ONCE = 1_000
 FEATURES = 25
 TRAINED = 20_000
+NAMES = tuple(f"feature_{k}" for k in range(FEATURES))
 HOUR_US = 3_600_000_000
 WINDOWS_US = tuple(hours * HOUR_US for hours in (1, 24, 168, 720, 2_160))
 SPAN_US = 60 * 24 * HOUR_US
@@ -27,8 +28,7 @@ SPAN_US = 60 * 24 * HOUR_US
 
 def timelines_kernel(users: int, events: int) -> Measured:
     """Count and sum of five windows for every event; as many events went before them."""
-    asks = tuple(Ask(what, window) for window in WINDOWS_US for what in (What.COUNT, What.SUM))
-    state = Timelines([Timeline(Keeps.NUMBER, asks)], 0)
+    state = five_windows()
     entities, times, values = spread_events(users, events)
     names, ones, started = entities.tolist(), np.ones(2 * events, np.bool_), 0.0
     for first in range(0, 2 * events, BATCH):
@@ -38,6 +38,12 @@ def timelines_kernel(users: int, events: int) -> Measured:
         given = [Given(ones[some], values[some])]
         state.process(names[some], times[some], ones[some], given, times[some])
     return _measured(events, started, f"state {state.nbytes / 1e6:.0f} MB")
+
+
+def five_windows() -> Timelines:
+    """Count and sum of each."""
+    asks = tuple(Ask(what, window) for window in WINDOWS_US for what in (What.COUNT, What.SUM))
+    return Timelines([Timeline(Keeps.NUMBER, asks)], 0)
 
 
 def spread_events(
@@ -104,8 +110,7 @@ def forest_problem(
 def _fitted(estimator: Any, events: int) -> tuple[Model, Any, NDArray[np.float64]]:
     rows, labels = _problem(events)
     estimator.fit(rows[: len(labels)], labels)
-    names = tuple(f"feature_{k}" for k in range(FEATURES))
-    return export(estimator, names, rows[:100]), estimator, rows[:events]
+    return export(estimator, NAMES, rows[:100]), estimator, rows[:events]
 
 
 def _problem(events: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -10,6 +10,7 @@ from operator import itemgetter
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from numpy.typing import NDArray
 
 from dataflows.connectors.kafka_cluster import Cluster
 from dataflows.connectors.log import LogError, OffsetOutOfRange
@@ -39,7 +40,7 @@ class KafkaReader:
         self._ends = ends
         self._position = offset
         self._arrival_us = 0
-        self._none = _records(topic, partition, [], 0)
+        self._none = _records(topic, partition, [], np.zeros(0, np.int64), 0)
         self._trouble: LogError | None = None
         # Fetching begins with the first read: until then retention may still overtake.
         self._assigned = False
@@ -53,14 +54,14 @@ class KafkaReader:
         if self._trouble is not None:
             raise self._trouble
         since = self._position  # an end of the partition moves it beyond what is taken with it
-        messages = self._only_new(self._take(max_records), since)
+        messages, offsets = self._only_new(self._take(max_records), since)
         if not messages:
             if self._trouble is not None:
                 raise self._trouble
             return self._none
-        records = _records(self._topic, self._partition, messages, self._arrival_us)
+        records = _records(self._topic, self._partition, messages, offsets, self._arrival_us)
         self._arrival_us = int(records.arrival_us[-1])
-        self._position = max(self._position, int(records.offsets[-1]) + 1)
+        self._position = max(self._position, int(offsets[-1]) + 1)
         return records
 
     def _take(self, max_records: int) -> list[Message]:
@@ -80,21 +81,23 @@ class KafkaReader:
             self._trouble = self._cluster.trouble(self._place(), error)
         return taken
 
-    def _only_new(self, messages: list[Message], since: int) -> list[Message]:
-        """Those from an offset on that come for the first time. The client may deliver again what
-        it has delivered (confluentinc/librdkafka#4637 is one such case); a state must not see a
-        record twice."""
+    def _only_new(
+        self, messages: list[Message], since: int
+    ) -> tuple[list[Message], NDArray[np.int64]]:
+        """Those from an offset on that come for the first time, and their offsets. The client may
+        deliver again what it has delivered (confluentinc/librdkafka#4637 is one such case); a state
+        must not see a record twice."""
         offsets = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
         before = np.maximum.accumulate(np.append(since - 1, offsets))[:-1]
         is_new = offsets > before
         if is_new.all():
-            return messages
+            return messages, offsets
         again = offsets[~is_new]
         logger.warning(
             "%s: the client delivered %d records again, from offset %d on: left out",
             *(self._place(), len(again), again.min()),
         )
-        return list(compress(messages, is_new.tolist()))
+        return list(compress(messages, is_new.tolist())), offsets[is_new]
 
     def _without_events(self, messages: list[Message]) -> list[Message]:
         if not any(map(Message.error, messages)):
@@ -140,7 +143,13 @@ _RECONNECTING = (
 )
 
 
-def _records(topic: str, partition: int, messages: list[Message], since_us: int) -> Records:
+def _records(
+    topic: str,
+    partition: int,
+    messages: list[Message],
+    offsets: NDArray[np.int64],
+    since_us: int,
+) -> Records:
     """The messages as columns. Arrival times are the broker's, and stand still where they step
     back."""
     count = len(messages)
@@ -152,7 +161,7 @@ def _records(topic: str, partition: int, messages: list[Message], since_us: int)
     return Records(
         topic,
         partition,
-        np.fromiter(map(Message.offset, messages), np.int64, count),
+        offsets,
         arrival_us,
         list(map(Message.key, messages)),
         list(map(Message.value, messages)),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import NamedTuple
 
 import msgspec
 
-GROUP_US = 24 * 3_600_000_000
+from dataflows.features.catalogue import DAY_US
+
+GROUP_US = DAY_US
 
 
 class Place(NamedTuple):
@@ -42,12 +45,14 @@ class AlertGroups:
             return Place(alert_id, 1)
         group = self._groups.get(entity)
         if group is None or time_us - group.start_us >= GROUP_US:
+            self._groups.pop(entity, None)  # the newest stand last
             group = self._groups[entity] = Group(entity, alert_id, time_us, 0)
         group.alerts += 1
         return Place(group.group_id, group.alerts)
 
     def forget_before(self, time_us: int) -> None:
-        """Forgets the groups that no alert of that event time, or later, can go on with."""
-        past = [key for key, group in self._groups.items() if group.start_us + GROUP_US <= time_us]
-        for entity in past:
-            del self._groups[entity]
+        """Forgets groups that no alert of that event time, or later, can go on with; what began
+        before its neighbours but came behind them, with these."""
+        past = takewhile(lambda group: group.start_us + GROUP_US <= time_us, self._groups.values())
+        for group in list(past):
+            del self._groups[group.entity]

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.detection.rules import Rule
-
-HOUR_US = 3_600_000_000
+from dataflows.features.catalogue import HOUR_US
 
 
 class Flood(msgspec.Struct, frozen=True):
@@ -81,18 +80,17 @@ class Floods:
     def close(self, watermarks_us: NDArray[np.int64]) -> list[tuple[int, Flood]]:
         """Forgets the hours that are over under the watermarks of n > 0 rows, which never fall.
 
-        Gives the floods among them, each with the row with which it was over, in order of rows.
+        Gives the floods among them, each with the row with which it was over.
         """
         over_us = {key: key[1] + HOUR_US + self._lateness_us for key in self._hours}
         over = sorted(key for key, at_us in over_us.items() if at_us < watermarks_us[-1])
         hours = [self._hours.pop(key) for key in over]
         rows = np.searchsorted(watermarks_us, [over_us[key] for key in over], side="right")
-        ended = [
+        return [
             (row, self._flood(hour, is_over=True))
             for row, hour in zip(rows.tolist(), hours, strict=True)
             if hour.held_back
         ]
-        return sorted(ended, key=lambda each: each[0])
 
     def _flood(self, hour: Hour, is_over: bool) -> Flood:
         start, end = format_timestamps(np.array([hour.start_us, hour.start_us + HOUR_US]))

@@ -25,7 +25,7 @@ from dataflows.detection.predicates import (
 from dataflows.durations import MICROSECONDS, Duration
 from dataflows.errors import TidegateError
 from dataflows.features.columns import ColumnSpec, Kind
-from dataflows.features.places import Places
+from dataflows.features.places import Places, yaml_files
 
 MOST_SEGMENTS: Final = 50
 MOST_SERIES: Final = 1_000
@@ -125,7 +125,9 @@ def load_metrics(folder: Path, contracts: Mapping[str, Contract]) -> Metrics:
 
     Raises MetricError naming file, line and field of the first that cannot be used.
     """
-    metrics = tuple(_in_its_file(path, contracts) for path in _files(folder))
+    metrics = tuple(
+        _in_its_file(path, contracts) for path in yaml_files(folder, "metrics", MetricError)
+    )
     series = sum(each.series for each in metrics)
     if series > MOST_SERIES:
         raise MetricError(
@@ -139,19 +141,12 @@ def fitting_metrics(
 ) -> tuple[Metrics, list[MetricError]]:
     """The metrics of a folder that fit the contracts, by id; and why the others do not."""
     fitting, others = [], []
-    for path in _files(folder):
+    for path in yaml_files(folder, "metrics", MetricError):
         try:
             fitting.append(_in_its_file(path, contracts))
         except MetricError as error:
             others.append(error)
     return tuple(fitting), others
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
-    except OSError as error:
-        raise MetricError(f"{folder}: no metrics can be read here ({error.strerror})") from error
 
 
 def _in_its_file(path: Path, contracts: Mapping[str, Contract]) -> CompiledMetric:

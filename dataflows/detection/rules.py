@@ -34,7 +34,7 @@ from dataflows.detection.sentences import Sentence, SentenceError, parse_sentenc
 from dataflows.errors import TidegateError
 from dataflows.features.catalogue import CATALOGUE
 from dataflows.features.columns import Columns, ColumnSpec, Kind, Scalar, from_rows
-from dataflows.features.places import Places
+from dataflows.features.places import Places, yaml_files
 
 
 class RuleError(TidegateError):
@@ -193,10 +193,7 @@ def rule_texts(folder: Path) -> dict[str, str]:
 
 
 def _texts(folder: Path) -> dict[str, str]:
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
-    except OSError as error:
-        raise RuleError(f"{folder}: no rules can be read here ({error.strerror})") from error
+    paths = yaml_files(folder, "rules", RuleError)
     for path in paths:
         if path.suffix == ".yml":
             raise RuleError(f"{path}: name it {path.stem}.yaml")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dataflows.detection.alerts import Reason
 from dataflows.detection.decision import DECISIONS, SEVERITIES, Decision, DecisionPolicy
 from dataflows.detection.lists import Effect, EntityList, Of
-from dataflows.detection.rules import CompiledRule, Rule, RuleSet
+from dataflows.detection.rules import CompiledRule, RuleSet
 from dataflows.features.columns import Columns
 
 _DIGITS = 6  # so that weights of 0.5 and 0.4 make 0.7 exactly, and reach a threshold of 0.7
@@ -99,13 +99,13 @@ class Scorer:
         lists = [n for n, each in enumerate(self.rules.lists) if each.effect is effect]
         return np.logical_or.reduce(listed[lists], axis=0)
 
-    def is_denied(self, scores: Scores, row: int) -> bool:
-        """Whether a list denies a payment, whatever rules say."""
-        return bool(self._on_a_list(Effect.DENY, scores.listed[:, row : row + 1])[0])
+    def denied(self, scores: Scores) -> NDArray[np.bool_]:
+        """Which of the n payments a list denies, whatever rules say."""
+        return self._on_a_list(Effect.DENY, scores.listed)
 
-    def fired_rules(self, scores: Scores, row: int) -> list[Rule]:
+    def fired(self, scores: Scores, row: int) -> list[CompiledRule]:
         """The live rules that fired on a payment, by id."""
-        return [self.rules.live[r].rule for r in np.flatnonzero(scores.fired[:, row]).tolist()]
+        return [self.rules.live[r] for r in np.flatnonzero(scores.fired[:, row]).tolist()]
 
     def reasons(
         self, scores: Scores, columns: Columns, row: int, of: Payers | None = None
@@ -118,8 +118,7 @@ class Scorer:
             for each in lists
             if of is not None and each.effect is Effect.DENY
         ]
-        firing = [self.rules.live[r] for r in np.flatnonzero(scores.fired[:, row]).tolist()]
-        firing.sort(key=lambda compiled: -compiled.rule.weight)
+        firing = sorted(self.fired(scores, row), key=lambda compiled: -compiled.rule.weight)
         rules = [Reason(c.rule.id, c.rule.weight, c.sentence.render(columns, row)) for c in firing]
         return denied + rules
 

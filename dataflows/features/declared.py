@@ -20,7 +20,7 @@ import msgspec
 
 from dataflows.features.catalogue import CATALOGUE, CUSTOMER, DEVICE, PAYMENT
 from dataflows.features.columns import ColumnSpec, Kind
-from dataflows.features.places import Places
+from dataflows.features.places import Places, yaml_files
 from dataflows.features.spec import (
     CompileFilter,
     Feature,
@@ -90,10 +90,7 @@ def load_declared(folder: Path, compile_filter: CompileFilter) -> DeclaredFeatur
     Raises SpecError naming the file, and line and field where it can, of the first that cannot be
     used.
     """
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
-    except OSError as error:
-        raise SpecError(f"{folder}: no specs can be read here ({error.strerror})") from error
+    paths = yaml_files(folder, "specs", SpecError)
     for path in paths:
         if path.suffix == ".yml":
             raise SpecError(f"{path}: name it {path.stem}.yaml")

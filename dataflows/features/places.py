@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 import yaml
@@ -14,6 +15,15 @@ from dataflows.errors import TidegateError
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`")
 _NO_MEMBER = re.compile(r"invalid enum value '([^']*)'")
 _LAST_PART = re.compile(r"(\.[^.\[]+|\[\d*\.*\]|^[^.\[]+)$")
+
+
+def yaml_files(folder: Path, what: str, make: Callable[[str], TidegateError]) -> list[Path]:
+    """The files of a folder by name, .yml among them; `make` makes the error if it is unreadable,
+    which `what` says could not be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    except OSError as error:
+        raise make(f"{folder}: no {what} can be read here ({error.strerror})") from error
 
 
 class Places:

@@ -269,10 +269,10 @@ class Judge:
             columns.add(MODEL_SCORE.name, partial(model_column, panel.champion, columns, count))
             payers = Payers(requests.each("user_id"), requests.each("device_id"), requests.times_us)
             scores = scorer.score(columns, payers)
-            admitted, floods = self._admit(requests, scorer, scores)
+            admitted, floods = self._admit(requests, scorer, scores, payers)
             alerts = [
-                _alert(featured, scorer, scores, payers, i, self._place(requests, i))
-                for i in admitted
+                _alert(featured, scorer, scores, payers, i, self._place(requests.payments[i], t))
+                for i, t in zip(admitted, payers.times_us[admitted].tolist(), strict=True)
             ]
             outputs += [
                 _scores(featured, scorer, panel, scores, payers),
@@ -289,28 +289,25 @@ class Judge:
         )
 
     def _admit(
-        self, requests: Accepted[Request], scorer: Scorer, scores: Scores
+        self, requests: Accepted[Request], scorer: Scorer, scores: Scores, payers: Payers
     ) -> tuple[list[int], list[tuple[int, Flood]]]:
         """The payments whose alerts are published, and the floods that begin, with their rows."""
         admitted, floods = [], []
+        denied = scorer.denied(scores)
         for i in scores.alerts.tolist():
             begun = None
-            if not scorer.is_denied(scores, i):
-                payment, time_us = requests.payments[i], requests.times_us.item(i)
-                begun = self._floods.admit(
-                    scorer.fired_rules(scores, i), time_us, payment.transaction_id
-                )
+            if not denied[i]:
+                rules = [compiled.rule for compiled in scorer.fired(scores, i)]
+                name = requests.payments[i].transaction_id
+                begun = self._floods.admit(rules, payers.times_us.item(i), name)
             if begun is None:
                 admitted.append(i)
             else:
                 floods += [(requests.rows.item(i), flood) for flood in begun]
         return admitted, floods
 
-    def _place(self, requests: Accepted[Request], i: int) -> Place:
-        payment = requests.payments[i]
-        return self._groups.add(
-            payment.device_id, alert_id(payment.transaction_id), requests.times_us.item(i)
-        )
+    def _place(self, payment: Request, time_us: int) -> Place:
+        return self._groups.add(payment.device_id, alert_id(payment.transaction_id), time_us)
 
 
 def _scores(

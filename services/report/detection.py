@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from dataflows.detection.profile import profile, shift
+from dataflows.features.catalogue import DAY_US
 from services.report.lake import Lake
 from services.report.model import DriftDay, JudgedDay
 
-DAY_US = 86_400_000_000
 WEEK_DAYS = 7
 DRIFTING = ("score", "total_amount")
 

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from flow_bench import Bench
+from payments_to_score import card_of
 
 from dataflows.contracts.timestamps import format_timestamps, parse_timestamps
-from dataflows.detection.models import Card, ModelError, digest_of, linear_model
+from dataflows.detection.models import ModelError, linear_model
 from dataflows.detection.payment_model import NAME
 from dataflows.detection.registry import Registry
 from dataflows.detection.rules import RuleError, rule_texts
@@ -88,19 +89,7 @@ def keep_model(models: Path) -> None:
     """A champion that reads declared features alone."""
     weights = np.array([0.31, 0.57, -0.0123])
     model = linear_model(FEATURES, weights, np.full(3, 0.5), -1.0)
-    card = Card(
-        name=NAME,
-        family=model.family,
-        features=model.features,
-        spec="here",
-        spec_version="0",
-        arrays=digest_of(model.arrays()),
-        trained={},
-        metrics={},
-        thresholds={},
-        calibration=[],
-        importance={},
-    ).sealed()
+    card = card_of(model, {})
     registry = Registry(models)
     registry.add(card, model.arrays())
     registry.promote(NAME, card.version, "2026-03-01T00:00:00+00:00", "promoted")

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflows.detection.floods import HOUR_US, Flood, Floods, Hour
+from dataflows.detection.floods import Flood, Floods, Hour
 from dataflows.detection.rules import Rule, RuleState
+from dataflows.features.catalogue import HOUR_US
 
 LATENESS_US = HOUR_US // 2
 LIMITS = {"a": 1, "b": 3, "c": 1_000}
