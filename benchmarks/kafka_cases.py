@@ -1,4 +1,5 @@
-"""The flows on a real Kafka, each in the worker process that `tidegate run` starts.
+"""The flows on a real Kafka, each in a worker process of its own, as `tidegate up`
+starts them.
 
 A measurement is the same for whatever reads a topic: the process first drains a small topic, so
 that imports, compilation and connections are behind it; then a transaction commits the whole load
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from confluent_kafka import Producer
@@ -39,27 +40,32 @@ Block = tuple[list[bytes | None], list[bytes | None]]
 
 
 class Meter:
-    """CPU and wall time of another process since the meter was made."""
+    """CPU and wall time of other processes since the meter was made."""
 
-    def __init__(self, pid: int):
-        self._pid = pid
+    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]):
+        self._pids = [process.pid for process in processes]
         self._cpu, self._wall = self._cpu_seconds(), time.perf_counter()
 
     def _cpu_seconds(self) -> float:
-        after_name = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
-
-    def _peak_mb(self) -> float:
-        status = Path(f"/proc/{self._pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        return sum(map(_cpu_seconds, self._pids))
 
     def stop(self, events: int) -> Measured:
         return Measured(
             events=events,
             cpu_seconds=self._cpu_seconds() - self._cpu,
             wall_seconds=time.perf_counter() - self._wall,
-            rss_mb=self._peak_mb(),
+            rss_mb=sum(map(_peak_mb, self._pids)),
         )
+
+
+def _cpu_seconds(pid: int) -> float:
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 class Feed:
@@ -101,19 +107,23 @@ def broker() -> Iterator[Broker]:
 
 
 def throughput(hops: Mapping[str, str], blocks: Iterable[Block], events: int) -> Measured:
-    """Flows over partition 0 of their topics, each on the output of the one before, in one process:
-    exactly once, snapshots on. `blocks` holds WARM_UP_EVENTS more than `events`."""
+    """Flows over partition 0 of their topics, each on the output of the one before, in a process of
+    its own: exactly once, snapshots on. `blocks` holds WARM_UP_EVENTS more than `events`."""
     with broker() as kafka, tempfile.TemporaryDirectory() as directory:
         overrides = {"data_dir": directory, "bus": kafka.url, "partitions": ONE_EACH}
         log = open_shop(load_config(None, {}, overrides)).log
         feed = Feed(kafka.url.removeprefix("kafka://"), next(iter(hops.values())))
         records = [record for keys, values in blocks for record in zip(keys, values, strict=True)]
         feed.commit(records[:WARM_UP_EVENTS])
-        with worker(hops, overrides) as process:
-            _await_drained(log, hops, process)
+        with ExitStack() as running:
+            workers = [
+                running.enter_context(worker({flow: topic}, overrides))
+                for flow, topic in hops.items()
+            ]
+            _await_drained(log, hops, workers)
             feed.commit(records[WARM_UP_EVENTS:])
-            meter = Meter(process.pid)
-            _await_drained(log, hops, process)
+            meter = Meter(workers)
+            _await_drained(log, hops, workers)
             return meter.stop(events)
 
 
@@ -177,7 +187,9 @@ def _config_file(directory: Path) -> str:
     return str(file)
 
 
-def _await_drained(log: Log, hops: Mapping[str, str], process: subprocess.Popen[bytes]) -> None:
+def _await_drained(
+    log: Log, hops: Mapping[str, str], workers: Sequence[subprocess.Popen[bytes]]
+) -> None:
     """Waits until everything that is committed to the topics has its outputs committed."""
     give_up = time.monotonic() + WAIT_S
     for flow, topic in hops.items():
@@ -186,8 +198,8 @@ def _await_drained(log: Log, hops: Mapping[str, str], process: subprocess.Popen[
             marker = log.markers().get(slot)
             if log.unread({place: marker.next_offset if marker else 0})[place] == 0:
                 break
-            if process.poll() is not None:
-                raise RuntimeError(f"the worker ended with {process.returncode}")
+            if ended := [process for process in workers if process.poll() is not None]:
+                raise RuntimeError(f"a worker ended with {ended[0].returncode}")
             if time.monotonic() > give_up:
                 raise RuntimeError(f"{flow} does not catch up")
             time.sleep(POLL_S)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from flow_bench import Bench
 
@@ -17,27 +16,31 @@ from dataflows.detection.payment_model import NAME
 from dataflows.detection.registry import Registry
 from dataflows.features.catalogue import CUSTOMER
 from dataflows.features.columns import from_rows
-from dataflows.flows.payments import REQUESTS, Request, pack_features
+from dataflows.flows.payments import REQUESTS, PaymentColumns, Request, feature_rows
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
+def request_of(*payments: dict[str, Any]) -> bytes:
+    """A request to score the payments; what they leave out is null."""
+    count = len(payments)
+    objects = set(Request.__struct_fields__) - {"times_us", "cents", "features", "declared"}
+    times_us = [round(payment["time"].timestamp() * 1e6) for payment in payments]
+    columns = PaymentColumns(
+        times_us=np.array(times_us),
+        cents=np.array([payment["cents"] for payment in payments]),
+        objects={name: [payment.get(name) for payment in payments] for name in objects},
+        features=feature_rows(from_rows(CUSTOMER.specs, [{}] * count)),
+        declared={},
+    )
+    return columns.request(0, count)
+
+
 def request(number: int, euros: int, device: str | None = None) -> bytes:
     """A payment a minute."""
-    nothing: dict[str, Any] = dict.fromkeys(Request.__struct_fields__)
-    return msgspec.json.encode(
-        Request(
-            **nothing
-            | {
-                "transaction_id": f"t{number}",
-                "user_id": f"u{number}",
-                "cents": euros * 100,
-                "device_id": device,
-                "event_timestamp": (START + timedelta(minutes=number)).isoformat(),
-                "features": pack_features(from_rows(CUSTOMER.specs, [{}]))[0],
-            }
-        )
-    )
+    payment = {"transaction_id": f"t{number}", "user_id": f"u{number}", "device_id": device}
+    time = START + timedelta(minutes=number)
+    return request_of(payment | {"cents": euros * 100, "time": time})
 
 
 def pay(bench: Bench, count: int, euros: int = 2_000) -> None:

@@ -80,8 +80,9 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `next_offset` is the next input offset whose outputs are not yet there and never goes back;
     `first_offset` is where the slot began to read. `watermark_us` and `arrival_us` are those of
-    the last record covered. `counts` holds input records by arrival day (ISO date) and fate.
-    `skipped` counts the offsets from `first_offset` to `next_offset` that hold no record. `by` is
+    the last record covered. `counts` holds input rows by arrival day (ISO date) and fate.
+    `skipped` counts the offsets from `first_offset` to `next_offset` that hold no record,
+    `more_rows` what records hold beyond a row each: both are zero almost everywhere. `by` is
     the process that published: host/pid. `prepared` are the last rows that a sink has made ready in
     a store of its own: with the marker it is decided that they are committed there, by whom else.
     Fields added later need a default, so that old markers stay readable.
@@ -94,8 +95,14 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arrival_us: int = 0
     counts: dict[str, dict[str, int]] = {}
     skipped: int = 0
+    more_rows: int = 0
     by: str = ""
     prepared: Prepared | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows its input held, each of which must have a fate."""
+        return self.next_offset - self.first_offset - self.skipped + self.more_rows
 
 
 class TopicInfo(NamedTuple):

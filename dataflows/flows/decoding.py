@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ class Timed(msgspec.Struct, gc=False):
 
 
 E = TypeVar("E", bound=Timed)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +46,42 @@ class Events(Generic[E]):
         self.rejections.append(Rejection(row, reason, message))
 
 
-def decode_events(decoder: msgspec.json.Decoder[E], records: Records) -> Events[E]:
+class Parsed(NamedTuple, Generic[T]):
+    """What each of n records holds, None where it is a heartbeat or does not decode; which are
+    heartbeats, and the event time that each of those announces."""
+
+    contents: list[T | None]
+    heartbeats: NDArray[np.bool_]
+    heartbeat_us: NDArray[np.int64]
+    rejections: list[Rejection]
+
+
+def parse(decoder: msgspec.json.Decoder[T], records: Records) -> Parsed[T]:
     """Decodes each record; what does not decode is rejected with its reason."""
-    codes = np.full(len(records), fates.GOOD, np.uint8)
     heartbeats, heartbeat_us = heartbeat_rows(records)
     rejections: list[Rejection] = []
     decode, values, is_heartbeat = decoder.decode, records.values, heartbeats.tolist()
-    events: list[E | None]
+    contents: list[T | None]
     try:
         if any(is_heartbeat):
-            events = [
+            contents = [
                 None if beat else decode(value)  # type: ignore[arg-type]
                 for beat, value in zip(is_heartbeat, values, strict=True)
             ]
         else:
-            events = list(map(decode, values))  # type: ignore[arg-type]
+            contents = list(map(decode, values))  # type: ignore[arg-type]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
-        events = [
+        contents = [
             None if is_heartbeat[row] else _decode(decoder, row, value, rejections)
             for row, value in enumerate(values)
         ]
+    return Parsed(contents, heartbeats, heartbeat_us, rejections)
+
+
+def decode_events(decoder: msgspec.json.Decoder[E], records: Records) -> Events[E]:
+    """Decodes each record, and reads its time; where that fails, it is rejected with its reason."""
+    events, heartbeats, heartbeat_us, rejections = parse(decoder, records)
+    codes = np.full(len(records), fates.GOOD, np.uint8)
     times_us, ok = parse_timestamps([event.event_timestamp if event else 0 for event in events])
     decoded = Events(records, events, np.where(heartbeats, heartbeat_us, times_us), codes, [])
     codes[heartbeats] = fates.HEARTBEAT
@@ -77,8 +94,8 @@ def decode_events(decoder: msgspec.json.Decoder[E], records: Records) -> Events[
 
 
 def _decode(
-    decoder: msgspec.json.Decoder[E], row: int, value: bytes | None, rejections: list[Rejection]
-) -> E | None:
+    decoder: msgspec.json.Decoder[T], row: int, value: bytes | None, rejections: list[Rejection]
+) -> T | None:
     try:
         if not value:
             rejections.append(Rejection(row, "empty", "the record has no value"))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
-from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.connectors.records import spread
 from dataflows.eventtime.changed_rows import Changes, JoinedRounds
 from dataflows.eventtime.lateness import classify
 from dataflows.eventtime.snapshots import Buffer, prefixed, split_prefix
@@ -21,42 +18,37 @@ from dataflows.features.columns import Column
 from dataflows.features.declared_state import DeclaredState
 from dataflows.features.rolling import Payments, RollingFeatures
 from dataflows.features.spec import FeatureSpec
-from dataflows.flows.decoding import Events, Timed
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
+from dataflows.runtime.fates import Fates
 
 logger = logging.getLogger(__name__)
 
-E = TypeVar("E", bound=Timed)
+
+class Decoded(Protocol):
+    """A batch as n rows: payments, heartbeats, and what could not be read."""
+
+    @property
+    def times_us(self) -> NDArray[np.int64]: ...
+
+    @property
+    def fates(self) -> Fates: ...
+
+
+D = TypeVar("D", bound=Decoded)
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted(Generic[E]):
-    """The k payments of a batch, in order of their rows, and the watermark of every row."""
+class Accepted(Generic[D]):
+    """The rows of a batch that are payments, ascending, and the watermark of every row."""
 
-    decoded: Events[E]
+    decoded: D
     rows: NDArray[np.int64]
-    payments: list[E]
     watermarks_us: NDArray[np.int64]
 
-    def where(self, keep: NDArray[np.bool_]) -> Accepted[E]:
-        """Those of the k payments for which `keep` is true."""
-        payments = list(compress(self.payments, keep.tolist()))
-        return Accepted(self.decoded, self.rows[keep], payments, self.watermarks_us)
-
-    def each(self, path: str) -> list[Any]:
-        """What each payment holds at a dotted path."""
-        return list(map(attrgetter(path), self.payments))
-
-    def columns(self, *paths: str) -> list[Sequence[Any]]:
-        """What each payment holds at dotted paths, two or more: one pass, faster than `each`."""
-        if not self.payments:
-            return [()] * len(paths)
-        return list(zip(*map(attrgetter(*paths), self.payments), strict=True))
-
-    def spread(self, values: list[Any]) -> list[Any]:
-        """k values as one for every row of the batch, None where there is no payment."""
-        return spread(values, self.rows, len(self.decoded.fates))
+    def where(self, keep: NDArray[np.bool_]) -> Accepted[D]:
+        """Those of the payments for which `keep` is true."""
+        return Accepted(self.decoded, self.rows[keep], self.watermarks_us)
 
     @property
     def times_us(self) -> NDArray[np.int64]:
@@ -129,8 +121,8 @@ class EntityHop:
         frame = prefixed(self._watermark.snapshot(), windows, declared)
         return Changes(frame, self._rounds.complete((complete, all_declared), everything))
 
-    def accept(self, decoded: Events[E]) -> Accepted[E]:
-        """Moves the watermark and gives the good events their lateness."""
+    def accept(self, decoded: D) -> Accepted[D]:
+        """Moves the watermark and gives the payments their lateness."""
         times_us, codes = decoded.times_us, decoded.fates
         moves = (codes == fates.GOOD) | (codes == fates.HEARTBEAT)
         watermarks_us = self._watermark.advance(times_us, moves)
@@ -139,11 +131,11 @@ class EntityHop:
             times_us[rows], watermarks_us[rows], self._settings.lateness, self._settings.horizon
         )
         codes[rows] = fates.FATE_OF_CLASS[classes]
-        return Accepted(decoded, rows, decoded.at(rows), watermarks_us)
+        return Accepted(decoded, rows, watermarks_us)
 
     def features(
         self,
-        accepted: Accepted[E],
+        accepted: Accepted[D],
         fields: Mapping[str, Sequence[Any]],
         cents: NDArray[np.int64],
     ) -> dict[str, Column]:

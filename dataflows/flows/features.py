@@ -3,7 +3,7 @@
     read -> decode -> customer features -> publish
 
 Payments are keyed by user here, so what a customer did is one slot's state. Each goes on with those
-features, keyed by device, to the hop that knows what the device did.
+features, by device, to the hop that knows what the device did: many of them in a record.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,7 +29,6 @@ from dataflows.connectors.records import (
     taken,
 )
 from dataflows.contracts.money import parse_money
-from dataflows.contracts.timestamps import canonical_timestamps
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.features.catalogue import CUSTOMER
 from dataflows.features.rolling import RollingFeatures
@@ -37,11 +38,11 @@ from dataflows.flows.decoding import Events, decode_events
 from dataflows.flows.entity_hop import Accepted, EntityHop
 from dataflows.flows.payments import (
     REQUESTS,
-    DeclaringRequest,
     Payment,
-    Request,
-    pack_declared,
-    pack_features,
+    PaymentColumns,
+    declared_rows,
+    feature_rows,
+    request_ends,
 )
 from dataflows.flows.shop import Shop
 from dataflows.runtime import fates
@@ -50,8 +51,6 @@ from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
 from dataflows.runtime.state import keep_large_state
-
-NOWHERE, EVERYWHERE = -1, -2  # where a row of a batch goes that is no request, or a heartbeat
 
 
 def features(slot: Slot, shop: Shop) -> Dataflow:
@@ -78,7 +77,6 @@ class Paid:
 
 
 _decoder = msgspec.json.Decoder(Payment)
-_encode = msgspec.json.Encoder().encode
 
 
 def decode(records: Records) -> Paid:
@@ -111,132 +109,108 @@ class CustomerHop(EntityHop):
         decoded = paid.decoded
         records = decoded.records
         payments = _without_refunds(self.accept(decoded))
-        requests = self._requests(payments, paid.cents[payments.rows])
+        columns = self._columns(payments, paid.cents[payments.rows])
         return Processed(
             offsets=records.offsets,
             arrival_us=records.arrival_us,
             fates=decoded.fates,
             outputs=[
-                *_by_device(payments, requests, self._partitions),
+                *_by_device(payments, columns, self._partitions),
                 dead_letters("dlq.features", records, decoded.rejections, "transactions"),
             ],
             watermark_us=payments.watermark_us,
         )
 
-    def _requests(self, payments: Accepted[Payment], cents: NDArray[np.int64]) -> list[Request]:
-        (
-            times,
-            names,
-            users,
-            currencies,
-            statuses,
-            items,
-            methods,
-            cards,
-            card_countries,
-            countries,
-            home_countries,
-            segments,
-            devices,
-            arrivals,
-        ) = payments.columns(
-            "event_timestamp",
-            "transaction_id",
-            "user_id",
-            "currency",
-            "status",
-            "items",
-            "payment.method",
-            "payment.card_id",
-            "payment.card_country",
-            "shipping_country",
-            "customer.address.country",
-            "customer.segment",
-            "device.device_id",
-            "arrived_at",
+    def _columns(
+        self, accepted: Accepted[Events[Payment]], cents: NDArray[np.int64]
+    ) -> PaymentColumns:
+        payments = accepted.decoded.at(accepted.rows)
+        paths = attrgetter(*_PATHS.values())
+        said = zip(*map(paths, payments), strict=True) if payments else [()] * len(_PATHS)
+        fields = dict(zip(_PATHS, map(list[Any], said), strict=True))
+        fields["items_count"] = [
+            None if lines is None else len(lines) for lines in fields.pop("items")
+        ]
+        features = self.features(accepted, fields, cents)
+        del fields["card_id"]
+        return PaymentColumns(
+            times_us=accepted.times_us,
+            cents=cents,
+            objects=fields,
+            features=feature_rows(features),
+            declared=declared_rows(features, self._specs),
         )
-        items_counts = [None if lines is None else len(lines) for lines in items]
-        fields = {
-            "user_id": users,
-            "device_id": devices,
-            "card_id": cards,
-            "items_count": items_counts,
-            "currency": currencies,
-            "status": statuses,
-            "payment_method": methods,
-            "card_country": card_countries,
-            "shipping_country": countries,
-            "customer_country": home_countries,
-            "customer_segment": segments,
-        }
-        columns = self.features(payments, fields, cents)
-        columns_of_request = (
-            canonical_timestamps(times, payments.times_us),
-            names,
-            users,
-            cents.tolist(),
-            currencies,
-            statuses,
-            items_counts,
-            methods,
-            card_countries,
-            countries,
-            home_countries,
-            segments,
-            devices,
-            arrivals,
-            pack_features(columns),
-        )
-        if not self._specs:
-            return list(map(Request, *columns_of_request))
-        return list(map(DeclaringRequest, *columns_of_request, pack_declared(columns, self._specs)))
 
 
-def _without_refunds(payments: Accepted[Payment]) -> Accepted[Payment]:
-    statuses = payments.each("status")
+_PATHS = {
+    "transaction_id": "transaction_id",
+    "user_id": "user_id",
+    "currency": "currency",
+    "status": "status",
+    "items": "items",
+    "payment_method": "payment.method",
+    "card_id": "payment.card_id",
+    "card_country": "payment.card_country",
+    "shipping_country": "shipping_country",
+    "customer_country": "customer.address.country",
+    "customer_segment": "customer.segment",
+    "device_id": "device.device_id",
+    "arrived_at": "arrived_at",
+}
+"""Where in a payment the fields of a request are, and what features look at besides."""
+
+
+def _without_refunds(payments: Accepted[Events[Payment]]) -> Accepted[Events[Payment]]:
+    statuses = [payment.status for payment in payments.decoded.at(payments.rows)]
     if "refunded" not in statuses:
         return payments
     return payments.where(np.array([status != "refunded" for status in statuses], np.bool_))
 
 
 def _by_device(
-    payments: Accepted[Payment], requests: list[Request], partitions: int
+    payments: Accepted[Events[Payment]], columns: PaymentColumns, partitions: int
 ) -> list[Output]:
     """One output a partition, heartbeats among the requests where they came in the input."""
     # A payment without a device shares nothing, so it goes anywhere, but always there.
-    keys = [(request.device_id or request.transaction_id).encode() for request in requests]
-    where = np.full(len(payments.decoded.fates), NOWHERE, np.int64)
-    where[payments.rows] = partitions_for(keys, partitions)
-    where[payments.decoded.fates == fates.HEARTBEAT] = EVERYWHERE
-    row_keys, row_values = payments.spread(keys), payments.spread(list(map(_encode, requests)))
+    devices, names = columns.objects["device_id"], columns.objects["transaction_id"]
+    keys = [(device or name).encode() for device, name in zip(devices, names, strict=True)]
+    where = partitions_for(keys, partitions)
     return [
-        _partition(payments, partition, where, row_keys, row_values)
+        _partition(payments, columns, np.flatnonzero(where == partition), partition)
         for partition in range(partitions)
     ]
 
 
 def _partition(
-    payments: Accepted[Payment],
+    payments: Accepted[Events[Payment]],
+    columns: PaymentColumns,
+    chosen: NDArray[np.int64],
     partition: int,
-    where: NDArray[np.int64],
-    keys: list[bytes | None],
-    values: list[bytes | None],
 ) -> Output:
-    """The rows of a batch that belong into the partition."""
-    beats = where == EVERYWHERE
-    rows = np.flatnonzero(beats | (where == partition))
+    """The chosen payments in requests, and the batch's heartbeats; caused by the last of each."""
+    decoded, rows, columns = payments.decoded, payments.rows[chosen], columns.at(chosen)
+    records = decoded.records
+    sizes = np.array([len(value or b"") for value in taken(records.values, rows)], np.int64)
+    beats = np.flatnonzero(decoded.fates == fates.HEARTBEAT).tolist()
+    causes: list[int] = []
+    values: list[bytes | None] = []
+    headers: list[Headers] = []
+    done = 0
+    for until, beat in [*zip(np.searchsorted(rows, beats), beats, strict=True), (len(rows), None)]:
+        for start, stop in request_ends(sizes[done:until]):
+            causes.append(rows.item(done + stop - 1))
+            values.append(columns.request(done + start, done + stop))
+            headers.append(())
+        done = until
+        if beat is not None:
+            causes.append(beat)
+            values.append(None)
+            headers.append(heartbeat_headers(decoded.times_us.item(beat)))
     return Output(
         topic=REQUESTS,
-        causes=payments.decoded.records.offsets[rows],
-        keys=taken(keys, rows),
-        values=taken(values, rows),
-        headers=_headers(payments.decoded.times_us[rows], beats[rows]) if beats.any() else None,
+        causes=records.offsets[causes],
+        keys=[None] * len(values),
+        values=values,
+        headers=headers if len(beats) else None,
         partition=partition,
     )
-
-
-def _headers(times_us: NDArray[np.int64], beats: NDArray[np.bool_]) -> list[Headers]:
-    return [
-        heartbeat_headers(time_us) if beat else ()
-        for time_us, beat in zip(times_us.tolist(), beats.tolist(), strict=True)
-    ]

@@ -19,12 +19,13 @@ import numpy as np
 from dataflows.connectors.log import Marker
 from dataflows.connectors.records import Records, partition_for
 from dataflows.errors import TidegateError
-from dataflows.flows.payments import REQUESTS
+from dataflows.flows.payments import REQUEST_PAYMENTS, REQUESTS, decode_requests
 from dataflows.flows.shop import Shop
 from dataflows.flows.topology import Topology
 from dataflows.runtime import fates
 from dataflows.runtime.handover import apart, handed_over
 from dataflows.runtime.slot import Slot
+from dataflows.runtime.source import records_a_batch
 
 STATEFUL = ("ingest", "sessionize", "features", "score")
 SOURCE_OF = {"sessionize": "clickstream", "features": "transactions", "score": "transactions"}
@@ -91,9 +92,10 @@ def _history(slot: Slot, marker: Marker) -> Iterator[Records]:
     low, _ = slot.log.offsets(slot.topic, slot.partition)
     reader = slot.log.reader(slot.topic, slot.partition, max(low, marker.first_offset))
     held: Records | None = None
+    most = records_a_batch(slot, REQUEST_PAYMENTS if slot.topic == REQUESTS else 1)
     try:
         while reader.position < marker.next_offset:
-            records = reader.read(slot.config.slots.batch_records)
+            records = reader.read(most)
             if not len(records):
                 slot.stop.wait(slot.config.slots.poll_busy.seconds)
                 continue
@@ -130,5 +132,5 @@ def _logic(slot: Slot, shop: Shop) -> tuple[Restore, Callable[[Records], Any]]:
             from dataflows.flows import score
 
             declared = shop.declared
-            return partial(score.DeviceHop, settings, declared=declared), score.decoding(declared)
+            return partial(score.DeviceHop, settings, declared=declared), decode_requests
     raise ValueError(slot.flow)

@@ -8,7 +8,7 @@ one that is not simply allowed raises an alert that says why, unless the rules t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dataflows.connectors.records import Output, Records
 from dataflows.contracts.money import format_money
-from dataflows.contracts.timestamps import canonical_timestamps
+from dataflows.contracts.timestamps import format_timestamps
 from dataflows.decodable import make_decodable
 from dataflows.detection.alert_groups import AlertGroups, Group, Place
 from dataflows.detection.alerts import Alert
@@ -36,7 +36,6 @@ from dataflows.features.columns import ColumnsOnDemand
 from dataflows.features.declared import NOTHING_DECLARED, DeclaredFeatures
 from dataflows.features.rolling import RollingFeatures
 from dataflows.flows.dead_letters import dead_letters
-from dataflows.flows.decoding import Events, decode_events
 from dataflows.flows.entity_hop import Accepted, EntityHop
 from dataflows.flows.in_force import (
     Applied,
@@ -49,11 +48,11 @@ from dataflows.flows.in_force import (
     open_applied,
 )
 from dataflows.flows.payments import (
-    Request,
-    declaring_decoder,
-    request_decoder,
-    unpack_declared,
-    unpack_features,
+    REQUEST_PAYMENTS,
+    Requested,
+    declared_of,
+    decode_requests,
+    features_of,
 )
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import EventTime
@@ -67,8 +66,8 @@ from dataflows.runtime.state import keep_large_state, keep_state
 def score(slot: Slot, shop: Shop) -> Dataflow:
     judge = partial(Judge, slot, shop, applied_before(shop))
     flow = Dataflow("score")
-    records = read("read", flow, slot)
-    requests = map_value("decode", records, decoding(shop.declared))
+    records = read("read", flow, slot, rows_a_record=REQUEST_PAYMENTS)
+    requests = map_value("decode", records, decode_requests)
     restore = partial(DeviceHop, slot.config.event_time, declared=shop.declared)
     featured = keep_large_state("device", requests, slot, restore)
     judged = keep_state("judge", featured, slot, judge, is_handed_over=False)
@@ -115,28 +114,26 @@ class PublishedAlert(Alert, frozen=True, kw_only=True):
 class Featured:
     """The payments of a batch, and the columns that rules read, one entry a payment."""
 
-    requests: Accepted[Request]
+    payments: Accepted[Requested]
+    names: list[str]
+    payers: Payers
+    currencies: list[str | None]
+    arrivals: list[str | None]
     times: list[str]
     amounts: list[str]
     columns: ColumnsOnDemand
 
     @property
     def records(self) -> Records:
-        return self.requests.decoded.records
+        return self.requested.records
+
+    @property
+    def requested(self) -> Requested:
+        return self.payments.decoded
 
 
 _encode = msgspec.json.Encoder().encode
 _DECISIONS = np.array([decision.value for decision in DECISIONS], object)
-
-
-def decode(records: Records) -> Events[Request]:
-    """Requests, as the first hop wrote them."""
-    return decode_events(request_decoder, records)
-
-
-def decoding(declared: DeclaredFeatures) -> Callable[[Records], Events[Any]]:
-    """How requests are decoded: with what they carry, where the shop declares such."""
-    return partial(decode_events, declaring_decoder) if declared.of_customers else decode
 
 
 class DeviceHop(EntityHop):
@@ -154,22 +151,28 @@ class DeviceHop(EntityHop):
         # dict: a field that both read is taken once
         self._fields = list(dict.fromkeys((DEVICE.entity, *DEVICE.others, *self.declared_fields)))
 
-    def process(self, decoded: Events[Request]) -> Featured:
-        requests = self.accept(decoded)
-        cents = np.array(requests.each("cents"), np.int64)
-        fields = {name: requests.each(name) for name in self._fields}
-        device = self.features(requests, fields, cents)
-        carried = requests.each("declared") if self._carried else []
+    def process(self, requested: Requested) -> Featured:
+        payments, cents = self.accept(requested), requested.cents
+        fields = {name: requested.each(name) for name in self._fields}
+        device = self.features(payments, fields, cents)
         columns = ColumnsOnDemand(
             {
                 **{name: partial(device.__getitem__, name) for name in device},
-                **unpack_features(requests.each("features")),
-                **unpack_declared(carried, self._carried),
-                **payment_columns(cents, requests.times_us, requests.each),
+                **features_of(requested.requests),
+                **declared_of(requested.requests, self._carried),
+                **payment_columns(cents, payments.times_us, requested.each),
             }
         )
-        times = canonical_timestamps(requests.each("event_timestamp"), requests.times_us)
-        return Featured(requests, times, format_money(cents), columns)
+        return Featured(
+            payments,
+            requested.each("transaction_id"),
+            Payers(requested.each("user_id"), requested.each("device_id"), payments.times_us),
+            requested.each("currency"),
+            requested.each("arrived_at"),
+            format_timestamps(payments.times_us),
+            format_money(cents),
+            columns,
+        )
 
 
 class _Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -258,38 +261,36 @@ class Judge:
         return open_applied(self._shop.log, version, self._shop.declared)
 
     def _judge(self, featured: Featured) -> Processed:
-        requests = featured.requests
-        decoded = requests.decoded
-        records = decoded.records
-        outputs = [dead_letters("dlq.score", records, decoded.rejections, "scoring.requests")]
+        payments, requested = featured.payments, featured.requested
+        outputs = [
+            dead_letters("dlq.score", requested.records, requested.rejections, "scoring.requests")
+        ]
         floods: list[tuple[int, Flood]] = []
-        if count := len(requests.rows):
+        if count := len(payments.rows):
             scorer, panel = self._judges()
             columns = featured.columns
             columns.add(MODEL_SCORE.name, partial(model_column, panel.champion, columns, count))
-            payers = Payers(requests.each("user_id"), requests.each("device_id"), requests.times_us)
-            scores = scorer.score(columns, payers)
-            admitted, floods = self._admit(requests, scorer, scores, payers)
+            scores = scorer.score(columns, featured.payers)
+            admitted, floods = self._admit(featured, scorer, scores)
             alerts = [
-                _alert(featured, scorer, scores, payers, i, self._place(requests.payments[i], t))
-                for i, t in zip(admitted, payers.times_us[admitted].tolist(), strict=True)
+                _alert(featured, scorer, scores, i, self._place(featured, i)) for i in admitted
             ]
             outputs += [
-                _scores(featured, scorer, panel, scores, payers),
-                _alerts(records, requests.rows[admitted], alerts),
+                _scores(featured, scorer, panel, scores),
+                _alerts(requested, payments.rows[admitted], alerts),
             ]
-        floods += self._floods.close(requests.watermarks_us)
-        self._groups.forget_before(requests.watermark_us - self._lateness_us)
+        floods += self._floods.close(payments.watermarks_us)
+        self._groups.forget_before(payments.watermark_us - self._lateness_us)
         return Processed(
-            offsets=records.offsets,
-            arrival_us=records.arrival_us,
-            fates=decoded.fates,
-            outputs=[*outputs, _told(records, floods)],
-            watermark_us=requests.watermark_us,
+            offsets=requested.offsets,
+            arrival_us=requested.arrival_us,
+            fates=requested.fates,
+            outputs=[*outputs, _told(requested, floods)],
+            watermark_us=payments.watermark_us,
         )
 
     def _admit(
-        self, requests: Accepted[Request], scorer: Scorer, scores: Scores, payers: Payers
+        self, featured: Featured, scorer: Scorer, scores: Scores
     ) -> tuple[list[int], list[tuple[int, Flood]]]:
         """The payments whose alerts are published, and the floods that begin, with their rows."""
         admitted, floods = [], []
@@ -298,30 +299,30 @@ class Judge:
             begun = None
             if not denied[i]:
                 rules = [compiled.rule for compiled in scorer.fired(scores, i)]
-                name = requests.payments[i].transaction_id
-                begun = self._floods.admit(rules, payers.times_us.item(i), name)
+                time_us = featured.payers.times_us.item(i)
+                begun = self._floods.admit(rules, time_us, featured.names[i])
             if begun is None:
                 admitted.append(i)
             else:
-                floods += [(requests.rows.item(i), flood) for flood in begun]
+                floods += [(featured.payments.rows.item(i), flood) for flood in begun]
         return admitted, floods
 
-    def _place(self, payment: Request, time_us: int) -> Place:
-        return self._groups.add(payment.device_id, alert_id(payment.transaction_id), time_us)
+    def _place(self, featured: Featured, i: int) -> Place:
+        payers = featured.payers
+        name = alert_id(featured.names[i])
+        return self._groups.add(payers.devices[i], name, payers.times_us.item(i))
 
 
-def _scores(
-    featured: Featured, scorer: Scorer, panel: Panel, scores: Scores, payers: Payers
-) -> Output:
-    requests = featured.requests
+def _scores(featured: Featured, scorer: Scorer, panel: Panel, scores: Scores) -> Output:
+    requested, payers = featured.requested, featured.payers
     scored = map(
         Scored,
-        requests.each("transaction_id"),
+        featured.names,
         payers.users,
         payers.devices,
         featured.times,
         featured.amounts,
-        requests.each("currency"),
+        featured.currencies,
         scores.score.tolist(),
         _DECISIONS[scores.decision].tolist(),
         scorer.rule_ids(scores),
@@ -331,10 +332,10 @@ def _scores(
     )
     return Output(
         topic="scores",
-        causes=requests.decoded.records.offsets[requests.rows],
+        causes=requested.offsets[featured.payments.rows],
         keys=list(map(str.encode, payers.users)),
         values=list(map(_encode, scored)),
-        partition=requests.decoded.records.partition,
+        partition=requested.records.partition,
     )
 
 
@@ -351,42 +352,44 @@ def _thoughts(featured: Featured, panel: Panel) -> tuple[Iterable[Any], ...]:
     return (*own, zip(*others, strict=True) if others else repeat(()))
 
 
-def _alerts(records: Records, rows: NDArray[np.int64], alerts: Sequence[PublishedAlert]) -> Output:
+def _alerts(
+    requested: Requested, rows: NDArray[np.int64], alerts: Sequence[PublishedAlert]
+) -> Output:
     return Output(
         topic="alerts",
-        causes=records.offsets[rows],
+        causes=requested.offsets[rows],
         keys=[alert.user_id.encode() for alert in alerts],
         values=list(map(_encode, alerts)),
-        partition=records.partition,
+        partition=requested.records.partition,
     )
 
 
-def _told(records: Records, floods: Sequence[tuple[int, Flood]]) -> Output:
+def _told(requested: Requested, floods: Sequence[tuple[int, Flood]]) -> Output:
     """Floods, with the rows of a batch that caused them."""
     ordered = sorted(floods, key=lambda each: each[0])
     rows = np.array([row for row, _ in ordered], np.int64)
     return Output(
         topic="floods",
-        causes=records.offsets[rows],
+        causes=requested.offsets[rows],
         keys=[flood.rule.encode() for _, flood in ordered],
         values=[_encode(flood) for _, flood in ordered],
-        partition=records.partition,
+        partition=requested.records.partition,
     )
 
 
 def _alert(
-    featured: Featured, scorer: Scorer, scores: Scores, payers: Payers, i: int, place: Place
+    featured: Featured, scorer: Scorer, scores: Scores, i: int, place: Place
 ) -> PublishedAlert:
-    request = featured.requests.payments[i]
+    payers = featured.payers
     return PublishedAlert(
-        alert_id=alert_id(request.transaction_id),
-        transaction_id=request.transaction_id,
-        user_id=request.user_id,
-        device_id=request.device_id,
+        alert_id=alert_id(featured.names[i]),
+        transaction_id=featured.names[i],
+        user_id=payers.users[i],
+        device_id=payers.devices[i],
         event_timestamp=featured.times[i],
-        arrived_at=request.arrived_at,
+        arrived_at=featured.arrivals[i],
         total_amount=featured.amounts[i],
-        currency=request.currency or "",
+        currency=featured.currencies[i] or "",
         score=scores.score.item(i),
         decision=DECISIONS[scores.decision.item(i)],
         severity=SEVERITIES[scores.severity.item(i)],

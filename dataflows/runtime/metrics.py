@@ -133,8 +133,7 @@ class SlotCollector(Collector):
         yield WATERMARK_DELAY, slot, (now_us - marker.watermark_us) / 1e6
         totals = Reconciliation.of(marker.counts.values())
         heartbeats = totals["heartbeat"]
-        span = marker.next_offset - marker.first_offset - marker.skipped
-        yield RECONCILIATION, slot, span - heartbeats - totals.accounted
+        yield RECONCILIATION, slot, marker.rows - heartbeats - totals.accounted
         for kind, count in totals.items():
             yield RECORDS, [*slot, kind], count
         for fate, count in _total_fates(marker.counts.values()).items():

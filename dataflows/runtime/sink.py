@@ -24,7 +24,10 @@ PROCESS = f"{socket.gethostname()}/{os.getpid()}"
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What a flow made of a run of records: the fate of each, and the outputs."""
+    """What a flow made of a run of records: the fate of each, and the outputs.
+
+    A record that holds many rows has its offset and arrival for each of them, and a fate each.
+    """
 
     offsets: NDArray[np.int64]
     arrival_us: NDArray[np.int64]
@@ -104,18 +107,21 @@ def advance(marker: Marker | None, processed: Processed, start: int, contiguous:
     In a `contiguous` log every offset counts as a record that must have a fate; in another one,
     those that the reader passed over hold none.
     """
+    offsets = processed.offsets[start:]
     counts = count_by_day(processed.fates[start:], processed.arrival_us[start:])
+    records = int(np.count_nonzero(np.diff(offsets))) + 1
     if marker is None:
-        first = int(processed.offsets[start])
+        first = int(offsets[0])
         marker = Marker(seq=0, first_offset=first, next_offset=first)
-    span = int(processed.offsets[-1]) + 1 - marker.next_offset
+    span = int(offsets[-1]) + 1 - marker.next_offset
     return Marker(
         seq=marker.seq + 1,
         first_offset=marker.first_offset,
-        next_offset=int(processed.offsets[-1]) + 1,
+        next_offset=int(offsets[-1]) + 1,
         watermark_us=processed.watermark_us,
         arrival_us=int(processed.arrival_us[-1]),
         counts=add_counts(marker.counts, counts),
-        skipped=0 if contiguous else marker.skipped + span - (len(processed.offsets) - start),
+        skipped=0 if contiguous else marker.skipped + span - records,
+        more_rows=marker.more_rows + len(offsets) - records,
         by=PROCESS,
     )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import bytewax.operators as op
+import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import KeyedStream
@@ -24,21 +25,30 @@ SOON_S = 0.001  # records come in bursts: not long after some, more are looked f
 ALWAYS_DUE = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read(step_id: str, flow: Dataflow, slot: Slot) -> KeyedStream[Records]:
-    """The records of the slot's partition, in offset order, from where its snapshot left off."""
-    return op.input(step_id, flow, _Source(slot))
+def read(step_id: str, flow: Dataflow, slot: Slot, rows_a_record: int = 1) -> KeyedStream[Records]:
+    """The records of the slot's partition, in offset order, from where its snapshot left off.
+
+    Args:
+        rows_a_record: how much a record may hold; of such, fewer make a batch.
+    """
+    return op.input(step_id, flow, _Source(slot, rows_a_record))
+
+
+def records_a_batch(slot: Slot, rows_a_record: int) -> int:
+    """How many records make a batch of the size that is configured."""
+    return max(1, slot.config.slots.batch_records // rows_a_record)
 
 
 class _Source(FixedPartitionedSource[tuple[str, Records], dict[str, Any]]):
-    def __init__(self, slot: Slot):
-        self._slot = slot
+    def __init__(self, slot: Slot, rows_a_record: int):
+        self._slot, self._rows_a_record = slot, rows_a_record
 
     def list_parts(self) -> list[str]:
         return [self._slot.name]
 
     def build_part(self, step_id: str, for_part: str, resume_state: dict[str, Any] | None) -> Any:
         try:
-            return _Reader(self._slot, self._start(resume_state))
+            return _Reader(self._slot, self._start(resume_state), self._rows_a_record)
         except Exception as error:
             self._slot.fail(error)
 
@@ -81,11 +91,12 @@ class _Source(FixedPartitionedSource[tuple[str, Records], dict[str, Any]]):
 
 
 class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
-    def __init__(self, slot: Slot, start: int):
+    def __init__(self, slot: Slot, start: int, rows_a_record: int):
         self._slot = slot
+        self._published_to = slot.stats.next_offset
         slot.started_at = self._next_offset = start
         self._reader: Reader = slot.log.reader(slot.topic, slot.partition, start)
-        self._batch_records = slot.config.slots.batch_records
+        self._batch_records = records_a_batch(slot, rows_a_record)
         self._end = slot.log.offsets(slot.topic, slot.partition)[1] if slot.stop_at_end else None
         self._full = False
         self._held: Records | None = None
@@ -114,10 +125,19 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
         self._last_records = time.monotonic()
         self._next_poll = self._last_records + self._slot.config.slots.poll_busy.seconds
         self._slot.in_flight = True
+        batches = [records]
         if records.headers is None and self._held is None:
             self._next_offset = int(records.offsets[-1]) + 1
-            return [(self._slot.name, records)]
-        return [(self._slot.name, batch) for batch in self._apart(records)]
+        else:
+            batches = self._apart(records)
+        return [(self._slot.name, part) for batch in batches for part in self._divided(batch)]
+
+    def _divided(self, batch: Records) -> list[Records]:
+        """What was published before the start apart from what was not: an output made of several
+        records is then there or not, never in part."""
+        row = int(np.searchsorted(batch.offsets, self._published_to or 0))
+        parts = (batch.slice(0, row), batch.slice(row, len(batch)))
+        return [part for part in parts if len(part)]
 
     def _apart(self, records: Records) -> list[Records]:
         """Batches with each state that is handed over on its own; half of one waits."""

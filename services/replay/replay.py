@@ -16,6 +16,7 @@ from dataflows.connectors.records import END_OF_TIME_US, heartbeat, heartbeat_ti
 from dataflows.contracts import load_contracts
 from dataflows.errors import TidegateError
 from dataflows.flows.opening import builder
+from dataflows.flows.payments import REQUESTS, with_names
 from dataflows.flows.shop import Shop
 from dataflows.runtime.config import Config
 from dataflows.runtime.slot import Slot, run_slot
@@ -164,12 +165,16 @@ def _dump(log: Log, topic: str, file: Path) -> int:
         for record in peek_records(log, topic, 0, 0, count=2**62):
             if record.value is None and heartbeat_time(record.headers) is not None:
                 continue
-            out.write(_line(topic, record) + b"\n")
-            lines += 1
+            for line in _lines(topic, record):
+                out.write(line + b"\n")
+                lines += 1
     return lines
 
 
-def _line(topic: str, record: Record) -> bytes:
+def _lines(topic: str, record: Record) -> list[bytes]:
+    """The record as it is; of a scoring request each payment, however many were put into one."""
     if topic.startswith(RAW_BYTES):
-        return to_json_line(record).encode()
-    return record.value or b"null"
+        return [to_json_line(record).encode()]
+    if record.value is None:
+        return [b"null"]
+    return with_names(record.value) if topic == REQUESTS else [record.value]

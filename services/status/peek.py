@@ -113,21 +113,25 @@ def _put(line: dict[str, object], name: str, data: bytes | None) -> None:
 
 
 def print_record(record: Record) -> None:
-    """The record for a person: where and when it is, its headers, its value (of a scoring request,
-    which is written without names, with names)."""
+    """The record for a person: where and when it is, its headers, its value (of a scoring request
+    each payment, with names)."""
     (arrived,) = format_timestamps(np.array([record.arrival_us], np.int64))
     key = "" if record.key is None else f" key {_text(record.key)}"
     print(f"{record.topic}/{record.partition} @{record.offset} {arrived}{key}")
     for name, value in record.headers:
         print(f"  {name}: {_text(value)}")
-    print("  " + ("(no value)" if record.value is None else _text(_for_people(record))))
+    if record.value is None:
+        print("  (no value)")
+    for value in _for_people(record):
+        print(f"  {_text(value)}")
 
 
-def _for_people(record: Record) -> bytes:
+def _for_people(record: Record) -> list[bytes]:
     from dataflows.flows.payments import REQUESTS, with_names
 
-    value = record.value or b""
-    return with_names(value) if record.topic == REQUESTS else value
+    if record.value is None:
+        return []
+    return with_names(record.value) if record.topic == REQUESTS else [record.value]
 
 
 def _text(data: bytes) -> str:

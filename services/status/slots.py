@@ -84,7 +84,7 @@ def _status(slot: tuple[str, str, int], marker: Marker, lag: int) -> SlotStatus:
         lag_records=lag,
         lag_seconds=round(max(waited, 0.0), 3),
         watermark=_instant(marker.watermark_us),
-        records_in=(marker.next_offset - marker.first_offset - marker.skipped - kinds["heartbeat"]),
+        records_in=marker.rows - kinds["heartbeat"],
         **{kind: kinds[kind] for kind in Reconciliation.KINDS},
         fates=fates,
         published_by=marker.by or None,

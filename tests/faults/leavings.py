@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from dataflows.connectors.lake import lake_files
+from dataflows.flows.payments import REQUESTS, with_names
 from dataflows.flows.shop import Shop
 from services.status.peek import Record, peek_records
 from services.status.slots import flow_totals, slot_statuses
@@ -23,16 +26,25 @@ def as_it_is(record: Record) -> object:
 
 
 def leavings(shop: Shop, view: Callable[[Record], object] = as_it_is) -> dict[str, object]:
-    """Derived topics by partition and order, each record as `view` sees it; counts; the lake."""
+    """Derived topics by partition and order, each record, or payment of a scoring request, as
+    `view` sees it; counts; the lake."""
     found: dict[str, object] = {}
     for topic in shop.topology.topics:
         if topic.startswith("raw."):
             continue
-        records = [view(record) for record in peek_records(shop.log, topic, None, 0, 2**62)]
+        read = peek_records(shop.log, topic, None, 0, 2**62)
+        records = [view(each) for record in read for each in _apart(record)]
         found[topic] = Counter(records) if topic in SHARED else records
     found["totals"] = [(t.flow, t.records_in, t.fates) for t in flow_totals(slot_statuses(shop))]
     found["lake"] = lake_rows(shop.config.lake_path)
     return found
+
+
+def _apart(record: Record) -> list[Record]:
+    """How many payments go into a request is no matter."""
+    if record.topic != REQUESTS or record.value is None:
+        return [record]
+    return [msgspec.structs.replace(record, value=value) for value in with_names(record.value)]
 
 
 def lake_rows(lake: Path) -> dict[str, Counter[tuple[object, ...]]]:

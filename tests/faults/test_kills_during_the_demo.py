@@ -80,7 +80,8 @@ class Demo:
         found[PAYMENTS] = {
             fields["transaction_id"]: [fields.get(name) for name in LOOKED_UP]
             for record in peek_records(shop.log, "scoring.requests", None, 0, 2**62)
-            if (fields := json_object(record))
+            for payment in with_names(record.value or b"")
+            if (fields := json_object(payment))
         }
         shop.log.close()
         return found
@@ -94,9 +95,9 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def json_object(record: Record) -> dict[str, Any] | None:
+def json_object(value: bytes | None) -> dict[str, Any] | None:
     try:
-        found = json.loads(with_names(record.value or b""))
+        found = json.loads(value or b"")
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
@@ -109,7 +110,7 @@ def view(record: Record) -> object:
         left_out |= {"event_timestamp", "dlq-message"}
     headers = tuple(header for header in record.headers if header[0] not in left_out)
     value: object = record.value
-    if fields := json_object(record):
+    if fields := json_object(record.value):
         value = json.dumps({k: v for k, v in fields.items() if k not in left_out})
     return record.partition, record.key, value, headers
 

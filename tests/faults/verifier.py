@@ -360,9 +360,9 @@ from payments p join payments o
     on o.name = p.name and o.place <= p.place and o.time <= p.time and p.time - o.time < 2592000e6
 group by p.id
 """
-# Where they stand in a scoring request, an array: its third entry is the transaction, its last one
-# holds the customer's features.
-TRANSACTION, CUSTOMER = 2, -1
+# Where they stand in a scoring request, an array of columns: its third entry holds the
+# transactions, the last but one their customers' features.
+TRANSACTIONS, CUSTOMERS = 2, -2
 COUNT_1H, COUNT_24H, AMOUNT_24H, DISTINCT_CARDS_1H, MAX_AMOUNT_30D = 1, 2, 5, 10, 6
 COMPARED = (COUNT_1H, COUNT_24H, AMOUNT_24H, DISTINCT_CARDS_1H, MAX_AMOUNT_30D)
 
@@ -378,17 +378,18 @@ def _check_scores(verdict: Verdict, topics: _Topics, accepted: list[Judged]) -> 
         "cents": [int(each.document["total_amount"].replace(".", "")) for each in paid],
         "card": [each.document["payment"]["card_id"] for each in paid],
     }
-    requests = [
-        json.loads(r.value or b"") for r in topics["scoring.requests"] if r.heartbeat is None
+    requested = [
+        payment
+        for r in topics["scoring.requests"]
+        if r.heartbeat is None
+        for payment in _requested(json.loads(r.value or b""))
     ]
     verdict.expect(
         "features",
         [_rounded(row) for row in _ask(FEATURES, payments=payments)],
         [
-            _rounded(
-                (request[TRANSACTION], *map(_doubles(request[CUSTOMER]).__getitem__, COMPARED))
-            )
-            for request in requests
+            _rounded((transaction, *map(features.__getitem__, COMPARED)))
+            for transaction, features in requested
         ],
     )
     scores = [record.document for record in topics["scores"]]
@@ -402,8 +403,11 @@ def _check_scores(verdict: Verdict, topics: _Topics, accepted: list[Judged]) -> 
     verdict.figures |= {"scores": len(ids), "alerts": len(alerts)}
 
 
-def _doubles(packed: str) -> tuple[float, ...]:
-    return tuple(value for (value,) in struct.iter_unpack("<d", b64decode(packed)))
+def _requested(request: list[Any]) -> list[tuple[str, tuple[float, ...]]]:
+    """Each transaction of a request, and its customer's features."""
+    transactions, packed = request[TRANSACTIONS], b64decode(request[CUSTOMERS])
+    a_row = f"<{len(packed) // 8 // len(transactions)}d"
+    return list(zip(transactions, struct.iter_unpack(a_row, packed), strict=True))
 
 
 def _rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:

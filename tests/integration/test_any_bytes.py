@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from payments_to_score import request_of
 
 from dataflows.features.catalogue import CUSTOMER
-from dataflows.features.columns import from_rows
 from dataflows.flows.metric_parts import PARTS
-from dataflows.flows.payments import LAYOUT, Request, pack_features
+from dataflows.flows.payments import Request
 
 GOOD = {"event_id": "g", "event_type": "page_view", "user_id": "u1"}
 TIME = "2026-05-01T12:00:00Z"
@@ -99,13 +100,15 @@ def payment(**changes: object) -> bytes:
 
 
 def request(**changes: object) -> bytes:
-    """A scoring request as its array; `layout` comes first."""
-    names = ("layout", *Request.__struct_fields__)
-    (packed,) = pack_features(from_rows(CUSTOMER.specs, [{}]))
-    features = b64encode(packed).decode()
-    fields = {"layout": LAYOUT, "event_timestamp": TIME, "transaction_id": "t", "user_id": "u"}
-    given = {**fields, "cents": 1, "features": features, **changes}
-    return json.dumps([given.get(name) for name in names]).encode()
+    """A scoring request of one payment as its array; `layout` comes first."""
+    payment = {"transaction_id": "t", "user_id": "u", "cents": 1}
+    found = json.loads(request_of(payment | {"time": datetime.fromisoformat(TIME)}))
+    given = dict(zip(("layout", *Request.__struct_fields__), found, strict=True))
+    return json.dumps(list((given | changes).values())).encode()
+
+
+def whole(number: int) -> str:
+    return b64encode(number.to_bytes(8, "little", signed=True)).decode()
 
 
 def part(**changes: object) -> bytes:
@@ -126,9 +129,12 @@ def part(**changes: object) -> bytes:
         ("sessionize", "events.clickstream", event(event_timestamp="noon"), "bad_timestamp"),
         ("features", "events.transactions", payment(total_amount="9" * 400 + ".00"), "invalid"),
         ("features", "events.transactions", payment(total_amount="-1.00"), "invalid"),
-        ("score", "scoring.requests", request(cents=10**400), "invalid"),
-        ("score", "scoring.requests", request(cents=10**14), "invalid"),
-        ("score", "scoring.requests", request(cents=-1), "invalid"),
+        ("score", "scoring.requests", request(cents=1), "invalid"),
+        ("score", "scoring.requests", request(cents=whole(10**14)), "invalid"),
+        ("score", "scoring.requests", request(cents=whole(-1)), "invalid"),
+        ("score", "scoring.requests", request(times_us=whole(2**62)), "invalid"),
+        ("score", "scoring.requests", request(user_id=["u", "v"]), "invalid"),
+        ("score", "scoring.requests", request(device_id=[]), "invalid"),
         ("score", "scoring.requests", request(features=[None] * len(CUSTOMER.specs)), "invalid"),
         ("score", "scoring.requests", request(features="AAAA"), "invalid"),
         ("score", "scoring.requests", request(features="no base64!"), "invalid"),

@@ -12,6 +12,7 @@ from flow_bench import Bench
 
 from dataflows.connectors.records import heartbeat_time, published
 from dataflows.flows.metric_parts import PARTS
+from dataflows.flows.payments import REQUESTS, with_names
 from dataflows.runtime.config import load_config
 from services.replay import replay
 from services.replay.lines import read_lines
@@ -57,8 +58,15 @@ def read(bench: Bench, topic: str, partition: int = 0) -> list[Record]:
 
 
 def values(records: Sequence[Record]) -> list[bytes | None]:
-    """What the records say, without heartbeats."""
-    return [record.value for record in records if heartbeat_time(record.headers) is None]
+    """What the records say, without heartbeats; of a scoring request each payment."""
+    said = [record for record in records if heartbeat_time(record.headers) is None]
+    return [
+        value
+        for record in said
+        for value in (
+            with_names(record.value or b"") if record.topic == REQUESTS else [record.value]
+        )
+    ]
 
 
 def of_source(topic: str, name: str, live: Bench, partition: int) -> list[bytes | None]:

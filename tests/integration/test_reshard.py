@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-import msgspec
 import pyarrow.parquet as pq
 import pytest
 from flow_bench import Bench
@@ -18,7 +17,7 @@ from flow_bench import Bench
 from dataflows.connectors.lake import lake_files
 from dataflows.connectors.records import heartbeat_time, published
 from dataflows.errors import TidegateError
-from dataflows.flows.payments import request_decoder
+from dataflows.flows.payments import with_names
 from dataflows.runtime.config import HOUSE
 from dataflows.runtime.handover import handover
 from services.broker.broker import Broker
@@ -161,11 +160,12 @@ PAYMENT = json.loads(
 def requests(bench: Bench) -> Counter[str]:
     """What is known of each payment's customer."""
     found = [
-        request_decoder.decode(r.value)
+        json.loads(payment)
         for r in bench.records("scoring.requests")
         if r.value is not None and heartbeat_time(r.headers) is None
+        for payment in with_names(r.value)
     ]
-    return Counter(repr(msgspec.structs.replace(r, arrived_at=None)) for r in found)
+    return Counter(repr(payment | {"arrived_at": None}) for payment in found)
 
 
 @pytest.mark.timeout(600)

@@ -11,21 +11,16 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from flow_bench import Bench
-from payments_to_score import keep_model
+from payments_to_score import keep_model, request_of
 from pyarrow import parquet
 
 from dataflows.connectors.lake import lake_files
 from dataflows.connectors.log import LogError
 from dataflows.detection.payment_model import NAME
 from dataflows.detection.registry import Registry
-from dataflows.features.catalogue import CUSTOMER
-from dataflows.features.columns import from_rows
-from dataflows.flows.payments import Request, pack_features
 from dataflows.runtime import slot as slots
 from dataflows.runtime.config import load_config
 from dataflows.runtime.recovery import reset_recovery
@@ -215,19 +210,10 @@ def on_a_new_log(bench: Bench, open_bench: Make) -> Bench:
 
 
 def requests(first: int, count: int) -> list[bytes | None]:
-    nothing: dict[str, Any] = dict.fromkeys(Request.__struct_fields__)
+    payment = {"user_id": "u", "cents": 100}
     return [
-        msgspec.json.encode(
-            Request(
-                **nothing
-                | {
-                    "transaction_id": f"t{number}",
-                    "user_id": "u",
-                    "cents": 100,
-                    "event_timestamp": (START + timedelta(hours=number)).isoformat(),
-                    "features": pack_features(from_rows(CUSTOMER.specs, [{}]))[0],
-                }
-            )
+        request_of(
+            payment | {"transaction_id": f"t{number}", "time": START + timedelta(hours=number)}
         )
         for number in range(first, first + count)
     ]

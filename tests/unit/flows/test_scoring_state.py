@@ -10,9 +10,8 @@ import numpy as np
 from dataflows.connectors.records import Output, Records, heartbeat_headers
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.features.catalogue import DAY_US
-from dataflows.flows.decoding import decode_events
 from dataflows.flows.features import CustomerHop, decode
-from dataflows.flows.payments import request_decoder
+from dataflows.flows.payments import decode_requests
 from dataflows.flows.score import DeviceHop
 from dataflows.runtime.config import EventTime
 
@@ -59,10 +58,10 @@ class Hops:
         requests = self.customers.process(decode(payments)).outputs[0]
         assert isinstance(requests, Output)
         passed = Records(
-            *("scoring.requests", 0, requests.causes, payments.arrival_us),
+            *("scoring.requests", 0, requests.causes, np.zeros_like(requests.causes)),
             *(requests.keys, requests.values, requests.headers),
         )
-        self.devices.process(decode_events(request_decoder, passed))
+        self.devices.process(decode_requests(passed))
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of each hop's snapshot."""
