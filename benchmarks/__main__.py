@@ -58,6 +58,7 @@ ROWS = (
     Row("load into the lake", "load", 20_000, 300_000),
     Row("load into a BigQuery emulator", "load_into_bigquery", 20_000, 300_000),
     Row("restart with 1M users of state", "restart", 1_000_000, 3_000_000),
+    Row("longest of 60 snapshots, 1M users", "snapshot_stall_10s", 1_000_000, 3_000_000),
     Row("warehouse, 10M events, all anew", "warehouse_full", 200_000, 10_000_000),
     Row("warehouse, 10M events, a day more", "warehouse_day", 200_000, 10_000_000),
     Row("warehouse, 10M events, a late day", "warehouse_late", 200_000, 10_000_000),
@@ -105,7 +106,7 @@ def line(row: Row, runs: list[Measured]) -> str:
         middle = f"{statistics.median(rates):,.0f}"
         spread = f"{rates[0]:,.0f} .. {rates[-1]:,.0f}"
     else:
-        middle, spread = f"{wall:.2f} s", f"CPU {cpu:.2f} s"
+        middle, spread = f"{wall * 1e3:,.0f} ms", f"CPU {cpu * 1e3:,.0f} ms"
     return f"| {row.name} | {middle} | {spread} | {memory:,.0f} MB |"
 
 
@@ -149,7 +150,9 @@ def peers(arguments: argparse.Namespace) -> None:
         results = read_results(arguments.results)
     else:
         runs = selected(arguments.peer, arguments.workload, arguments.mode, arguments.keys)
-        results = run_suite(runs, arguments.results, arguments.scale, arguments.events)
+        results = run_suite(
+            runs, arguments.results, arguments.scale, arguments.events, arguments.rounds
+        )
     print(full_table(results))
     for file in arguments.write:
         write_into(file, "peers", full_table(results))
@@ -174,6 +177,7 @@ def main() -> None:
     add("--mode", action="append", default=[], choices=["durable", "light"])
     add("--keys", action="append", default=[], type=int, help="only with so many keys")
     add("--events", type=int, help="of each measured load")
+    add("--rounds", type=int, default=1, help="all systems take their turns so often")
     add("--results", type=Path, default=RESULTS, help="kept there; a new one replaces the old")
     add("--show", action="store_true", help="the tables of the results, without a run")
     add("--compare", type=Path, nargs=2, metavar="RESULTS", help="do the ratios of two agree?")

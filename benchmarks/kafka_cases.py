@@ -1,10 +1,9 @@
-"""The flows on a real Kafka, each in a worker process of its own, as `tidegate up`
-starts them.
+"""The flows on a real Kafka, each in a process of its own, as `tidegate run` starts them.
 
-A measurement is the same for whatever reads a topic: the process first drains a small topic, so
-that imports, compilation and connections are behind it; then a transaction commits the whole load
-at once, and the CPU time that the process takes until it has drained that, too, is what counts:
-user and system, all threads. The broker's is not counted.
+A measurement is the same for whatever reads a topic: the processes first drain a small topic, so
+that imports, compilation and connections are behind them; then a transaction commits the whole load
+at once, and the CPU time that they take until they have drained that, too, is what counts: user and
+system, all threads. The broker's is not counted.
 """
 
 from __future__ import annotations

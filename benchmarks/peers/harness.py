@@ -58,6 +58,7 @@ class Result(msgspec.Struct, kw_only=True):
     error: float = 0.0
     failed: str = ""
     at: str = ""
+    round: int = 0
 
     @property
     def rate(self) -> float:
@@ -139,7 +140,7 @@ class Group:
 
     def stop(self) -> None:
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            os.killpg(self._process.pid, signal.SIGTERM)
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:

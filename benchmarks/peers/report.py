@@ -6,10 +6,12 @@ import os
 import platform
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
+from statistics import median
 
 import msgspec
 
@@ -52,23 +54,34 @@ CELLS = (
 
 
 class Results(msgspec.Struct):
-    """What the runs on a machine showed, the last one of each kind."""
+    """What the runs on a machine showed, the last one of each kind and round."""
 
     machine: str
     runs: list[Result]
 
     def replace(self, new: Result) -> None:
-        self.runs = [run for run in self.runs if _kind(run) != _kind(new)] + [new]
+        kept = [r for r in self.runs if (_kind(r), r.round) != (_kind(new), new.round)]
+        self.runs = [*kept, new]
+
+    def rounds(self, system: str, cell: Cell) -> dict[int, Result]:
+        """The runs by their round."""
+        wanted = (system, *_place(cell))
+        return {run.round: run for run in self.runs if _kind(run) == wanted}
 
     def find(self, system: str, cell: Cell) -> Result | None:
-        wanted = (system, cell.workload, cell.keys, cell.mode)
-        return next((run for run in self.runs if _kind(run) == wanted), None)
+        """The run in the middle of all rounds; one that failed, if there is one."""
+        runs = sorted(self.rounds(system, cell).values(), key=lambda run: run.rate)
+        failed = (run for run in runs if run.failed)
+        return next(failed, runs[(len(runs) - 1) // 2] if runs else None)
 
     def ratio(self, system: str, cell: Cell) -> float | None:
-        """How many times as many events a CPU-second Tidegate does; None where one has no rate."""
-        peer = self.find(system, cell)
-        ours = self.find("tidegate", Cell(cell.workload, cell.keys, "durable"))
-        return ours.rate / peer.rate if peer and ours and peer.rate and ours.rate else None
+        """How many times as many events a CPU-second Tidegate does, at the median of the rounds: a
+        machine is not as fast in each. None where one has no rate."""
+        ours = self.rounds("tidegate", Cell(cell.workload, cell.keys, "durable"))
+        peers = self.rounds(system, cell)
+        both = [(ours[n].rate, peers[n].rate) for n in sorted(ours.keys() & peers.keys())]
+        ratios = [one / other for one, other in both if one and other]
+        return median(ratios) if ratios else None
 
 
 def _kind(run: Result) -> tuple[str, str, int, str]:
@@ -115,22 +128,28 @@ def selected(
 
 
 def run_suite(
-    runs: Iterable[tuple[System, Cell]], file: Path, scale: float, events: int | None
+    runs: Iterable[tuple[System, Cell]],
+    file: Path,
+    scale: float,
+    events: int | None,
+    rounds: int = 1,
 ) -> Results:
     """Runs them one after the other; each result is in the file as soon as it is there.
 
     Args:
         scale: of keys and events.
         events: of each measured load, instead of what is set for the system.
+        rounds: how often all systems take their turn at each comparison.
     """
     results = read_results(file)
-    for system, cell in runs:
+    for number, system, cell in _turns(runs, rounds):
         many = 2 if cell.keys >= MANY_KEYS else 1
         load = events or int(system.events.get(cell.workload, 0) * scale) * many
         keys = max(int(cell.keys * scale), 10)
         print(f"{system.title}: {_title(cell)} ...", file=sys.stderr, flush=True)
         result = run(system, cell.workload, cell.mode, keys, load, int(load * WARM_UP_SHARE))
         result.keys, result.at = cell.keys, datetime.now(UTC).isoformat(timespec="seconds")
+        result.round = number
         said = result.failed or f"{result.rate:,.0f} events/CPU-s, error {result.error:.2%}"
         print(f"  {said}", file=sys.stderr, flush=True)
         results = read_results(file)  # another suite may have added to it meanwhile
@@ -139,6 +158,13 @@ def run_suite(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1))
     return results
+
+
+def _turns(runs: Iterable[tuple[System, Cell]], rounds: int) -> Iterator[tuple[int, System, Cell]]:
+    for cell, systems in groupby(runs, key=lambda run: run[1]):
+        taking_part = [system for system, _ in systems]
+        for number in range(rounds):
+            yield from ((number, system, cell) for system in taking_part)
 
 
 def _title(cell: Cell) -> str:
@@ -152,7 +178,7 @@ def _count(number: int) -> str:
 def full_table(results: Results) -> str:
     """Every run, a table a workload, as Markdown; who does not take part says why below."""
     notes: list[str] = []
-    parts = [_wrapped(f"{_days(results)}, on {results.machine}.")]
+    parts = [_wrapped(f"{_days(results)}, on {results.machine}{_how_often(results)}.")]
     for workload, keys in dict.fromkeys((cell.workload, cell.keys) for cell in CELLS):
         cells = [cell for cell in CELLS if (cell.workload, cell.keys) == (workload, keys)]
         lines = [
@@ -206,7 +232,8 @@ def short_table(results: Results) -> str:
     lines = [
         _wrapped(
             "Sessions of 20,000 users, Kafka to Kafka, every system as durable as it can be: "
-            f"events per CPU-second, start-up taken off, on {results.machine}."
+            f"events per CPU-second, start-up taken off, on {results.machine}"
+            f"{_how_often(results, cell)}."
         ),
         "",
         "| system | per CPU-second | Tidegate is | sessions missing, wrong or repeated |",
@@ -230,6 +257,15 @@ def _times(ratio: float) -> str:
 
 def _share(error: float) -> str:
     return "0" if error == 0 else f"{error:.3%}" if error < 0.01 else f"{error:.1%}"
+
+
+def _how_often(results: Results, cell: Cell | None = None) -> str:
+    taken = {run.round for run in results.runs if cell is None or _kind(run)[1:] == _place(cell)}
+    return f"; medians of {len(taken)} rounds" if len(taken) > 1 else ""
+
+
+def _place(cell: Cell) -> tuple[str, int, str]:
+    return (cell.workload, cell.keys, cell.mode)
 
 
 def _days(results: Results) -> str:

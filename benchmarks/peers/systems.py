@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -174,15 +175,14 @@ def _tidegate(place: Place, workload: str, mode: str) -> tuple[list[str], dict[s
     config.write_text(
         '[partitions]\nclickstream = 1\ntransactions = 1\n[slots]\npark_after = "1h"\n'
     )
-    flows = [flow for flow, _ in _FLOWS[workload]]
-    slots = [part for _, topic in _FLOWS[workload] for part in ("--slot", f"{topic}/0")]
     run = [sys.executable, "-m", "services.cli", "--data-dir", str(place.directory), "run"]
+    each = [shlex.join([*run, flow, "--slot", f"{topic}/0"]) for flow, topic in _FLOWS[workload]]
     environment = {
         "TIDEGATE_BUS": f"kafka://{place.servers}",
         "TIDEGATE_CONFIG": str(config),
         **_WORKERS,
     }
-    return [*run, *flows, *slots], environment
+    return ["sh", "-c", "".join(f"{command} & " for command in each) + "wait"], environment
 
 
 def _arguments(place: Place, workload: str, mode: str) -> list[str]:
@@ -239,7 +239,7 @@ SYSTEMS: Mapping[str, System] = {
                 "pass_through": "events.clickstream",
                 "scoring": "scores",
             },
-            events={"sessions": 600_000, "pass_through": 300_000, "scoring": 200_000},
+            events={"sessions": 1_500_000, "pass_through": 600_000, "scoring": 400_000},
             cannot={"tumbling": "no flow of Tidegate counts by tumbling windows"},
             corrects=frozenset(_READERS),
             modes=("durable",),
@@ -250,14 +250,14 @@ SYSTEMS: Mapping[str, System] = {
             title="Flink SQL",
             command=_flink_sql,
             readers={**_READERS, "sessions": _each(_session_with_times)},
-            events=_all(500_000),
+            events=_all(1_000_000),
         ),
         System(
             name="kafka_streams",
             title="Kafka Streams",
             command=_kafka_streams,
             readers=_READERS,
-            events=_all(100_000),
+            events=_all(200_000),
         ),
         System(
             name="quix",
@@ -281,7 +281,7 @@ SYSTEMS: Mapping[str, System] = {
             title="stock Bytewax",
             command=_python_peer("stock_bytewax"),
             readers=_READERS,
-            events={**_all(100_000), "sessions": 30_000, "tumbling": 30_000},
+            events={**_all(200_000), "sessions": 60_000, "tumbling": 60_000},
             ends=True,
         ),
     )

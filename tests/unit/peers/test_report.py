@@ -80,6 +80,36 @@ def test_a_new_result_replaces_the_one_of_its_kind(tmp_path: Path) -> None:
     assert sorted(run.events for run in kept.runs) == [2, 3]
 
 
+def test_of_several_rounds_the_middle_counts_and_ratios_are_of_a_round() -> None:
+    rates = {"tidegate": (400_000, 200_000, 300_000), "quix": (4_000, 4_000, 5_000)}
+    kept = results(
+        *(result(name, rate, round=n) for name, rs in rates.items() for n, rate in enumerate(rs))
+    )
+    table = full_table(kept)
+    assert "; medians of 3 rounds." in table
+    assert "| Tidegate | durable | 300,000 | 300,000 |" in table
+    assert "Quix Streams | durable | 4,000 | 4,000 | 60 x as fast |" in table  # 100, 50 and 60
+    assert "; medians of 3 rounds." in " ".join(short_table(kept).split())
+    assert kept.ratio("faust", CELLS[0]) is None
+
+
+def test_all_systems_take_their_turn_in_each_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(system: System, workload: str, mode: str, *_: int) -> Result:
+        return Result(system=system.name, workload=workload, mode=mode, keys=0, failed="no time")
+
+    monkeypatch.setattr("benchmarks.peers.report.run", run)
+    both = [(SYSTEMS[name], cell) for cell in CELLS[:2] for name in ("quix", "faust")]
+    kept = run_suite(both, tmp_path / "peers.json", scale=0.001, events=100, rounds=2)
+    assert [(r.mode, r.round, r.system) for r in kept.runs] == [
+        (mode, number, name)
+        for mode in ("durable", "light")
+        for number in (0, 1)
+        for name in ("quix", "faust")
+    ]
+
+
 def test_two_runs_agree_within_the_spread() -> None:
     one = results(result("tidegate", 400_000), result("quix", 5_000))
     near = results(result("tidegate", 410_000), result("quix", 4_700))
