@@ -193,9 +193,13 @@ def _new_slots(n: int) -> NDArray[Any]:
 
 def encode_names(names: Sequence[str | None]) -> tuple[bytes, NDArray[np.int32]]:
     """Names in UTF-8, one after the other, and their lengths in bytes, -1 for None."""
-    missing = [i for i, name in enumerate(names) if name is None] if None in names else []
-    present = [name or "" for name in names]
-    joined = "".join(present)
+    missing: list[int] = []
+    try:
+        joined, present = "".join(names), names  # type: ignore[arg-type]
+    except TypeError:
+        missing = [i for i, name in enumerate(names) if name is None]
+        present = [name or "" for name in names]
+        joined = "".join(present)
     text = joined.encode()
     if len(text) == len(joined):
         lengths = np.fromiter(map(len, present), np.int32, len(present))

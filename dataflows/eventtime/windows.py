@@ -121,12 +121,12 @@ class SlidingWindows:
         """Answer n records, in order of arrival.
 
         `others` holds M sequences of n; a missing other is not counted. `watermarks_us[i]` is the
-        watermark when record i arrives and never falls. A record without an entity only carries
-        its watermark.
+        watermark when record i arrives and never falls; one more may say how far it came after
+        them. A record without an entity only carries its watermark.
         """
         n = len(entities)
         answers = self._answers(n)
-        if n == 0:
+        if len(watermarks_us) == 0:
             return _columns(answers)
         slots = self._names.ids(entities)
         other_ids = np.empty((n, self.others), dtype=np.int32)

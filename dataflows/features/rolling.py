@@ -6,7 +6,7 @@ exact; the columns that leave here hold amounts in the currency's main unit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -148,15 +148,13 @@ class RollingFeatures:
 
     def process(self, payments: Payments) -> dict[str, Column]:
         """The features of every payment, as of its event time; all null without the entity."""
-        # The last watermark comes with a record of nobody, so that state expires without payments.
         columns = self._windows.process(
-            [*payments.fields[self.declared.entity], None],
-            np.append(payments.times_us, 0),
-            np.append(payments.amounts_cents, 0),
-            [[*payments.fields[name], None] for name in self._others],
+            payments.fields[self.declared.entity],
+            payments.times_us,
+            payments.amounts_cents,
+            [payments.fields[name] for name in self._others],
             payments.watermarks_us,
         )
-        columns = WindowColumns(*(getattr(columns, f.name)[..., :-1] for f in fields(columns)))
         known = columns.counts[0] > 0
         return {
             feature.name: self._column(feature, columns, payments, known)
