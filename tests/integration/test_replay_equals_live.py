@@ -11,6 +11,7 @@ import pytest
 from flow_bench import Bench
 
 from dataflows.connectors.records import heartbeat_time, published
+from dataflows.flows.logins import LOGINS
 from dataflows.flows.metric_parts import PARTS
 from dataflows.runtime.config import load_config
 from services.replay import replay
@@ -33,6 +34,7 @@ SLOTS = {
     ("score", "scoring.requests", 0): ("scores", "alerts", "floods", "dlq.score"),
     ("measure", "events.clickstream", 0): (PARTS, "dlq.measure"),
     ("detect", PARTS, 0): ("metrics", "anomalies", "dlq.detect"),
+    ("watch", "events.clickstream", 0): ("incidents", LOGINS, "dlq.watch"),
 }
 WAYS = {  # batch_records, snapshot_interval, how many of the records; live: 500, 10s, all
     "one at a time": (1, "10s", 2_000),
@@ -49,6 +51,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     bench.run("ingest")
     bench.run("late", topic="late.clickstream")
     bench.run("sessionize", "features", "score", "measure", "detect")
+    bench.run("watch", topic="events.clickstream")
+    bench.run("watch", topic=LOGINS)
     return bench
 
 
