@@ -63,7 +63,8 @@ USER_COLUMNS: Final = (
     _count("user_failed_logins_10m", "logins of the user that failed in 10 minutes"),
     _text(
         "user_previous_country",
-        "where the user's previous click of the last 24 hours came from; null if not known",
+        "where the user's previous click of the last 24 hours came from; null if not known. Logins "
+        "that failed are left out here: they may be anybody's",
     ),
     _text("user_previous_at", "the time of that click, HH:MM in UTC"),
     ColumnSpec(
@@ -146,7 +147,7 @@ class Clicks:
 
     users: Sequence[str | None]
     times_us: NDArray[np.int64]
-    types: Sequence[str]
+    types: Sequence[str | None]
     products: Sequence[str | None]
     quantities: Sequence[int | None]
     countries: Sequence[str | None]
@@ -177,14 +178,17 @@ class UserBehaviour:
     def process(self, clicks: Clicks) -> ColumnsOnDemand:
         """The columns of every record."""
         types, none = _words(clicks.types), np.zeros(len(clicks.types), np.int64)
+        failed_login = types == LOGIN_FAILED
         countries = country_numbers(clicks.countries)
+        # A login that failed may be anybody's: it does not say where the user is.
+        placed = (countries != UNKNOWN) & ~failed_login
         pieces = np.array([quantity or 1 for quantity in clicks.quantities], np.int64)
         given = [
             Given(types == "product_view", none, clicks.products),
             Given(types == "add_to_cart", pieces),
             Given(types == "purchase", none),
-            Given(types == LOGIN_FAILED, none),
-            Given(countries != UNKNOWN, countries),
+            Given(failed_login, none),
+            Given(placed, countries),
         ]
         asks = np.ones(len(types), np.bool_)
         products, carted, purchases, failed, places = self.timelines.process(
@@ -192,7 +196,7 @@ class UserBehaviour:
         )
         known = _words(clicks.users) != _NOBODY
         previous, since_us = places.numbers
-        moved = known & (countries != UNKNOWN) & (since_us != MISSING)
+        moved = known & placed & (since_us != MISSING)
         return ColumnsOnDemand(
             {
                 "user_id": partial(from_list, Kind.TEXT, clicks.users),
@@ -217,7 +221,7 @@ class Logins:
 
     devices: Sequence[str | None]
     times_us: NDArray[np.int64]
-    types: Sequence[str]
+    types: Sequence[str | None]
     users: Sequence[str | None]
     watermarks_us: NDArray[np.int64]
 

@@ -215,18 +215,19 @@ def fired(event: Event, own: Sequence[Event]) -> Iterator[tuple[str, str]]:
     if len(products) >= 2:
         yield "looking", f"{len(products)} products of {event['user']}"
     earlier = [
-        e
-        for e in own
-        if e is not event
-        and e["time_us"] > time_us - 24 * HOUR_US
-        and e["country"] in ("DE", "AU", "FR")
+        e for e in own if e is not event and e["time_us"] > time_us - 24 * HOUR_US and is_placed(e)
     ]
-    if earlier and event["country"] in ("DE", "AU", "FR"):
+    if earlier and is_placed(event):
         last = max(earlier, key=lambda e: e["time_us"])
         last = [e for e in earlier if e["time_us"] == last["time_us"]][-1]
         apart = APART_KM[CODES.index(last["country"]), CODES.index(event["country"])]
         if apart * HOUR_US > 1000 * max(time_us - last["time_us"], 1_000_000):
             yield "travelling", f"{last['country']} to {event['country']}: {apart:,.0f}"
+
+
+def is_placed(event: Event) -> bool:
+    """Whether it says where the user is; a failed login may be anybody's."""
+    return event["country"] in ("DE", "AU", "FR") and event["type"] != "login_failed"
 
 
 @settings(max_examples=80, deadline=None)
