@@ -6,7 +6,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +14,8 @@ from flow_bench import Bench
 
 from dataflows.contracts.timestamps import parse_timestamps
 from dataflows.flows.logins import LOGINS
+from services.explain.incident import explain_incident, told
+from services.report.lake import Lake
 from services.simulator.driver import publish_chunks
 from services.simulator.settings import SimulationSettings
 from services.simulator.simulate import simulate
@@ -129,11 +130,41 @@ def test_the_flow_accounts_for_every_click(watched: tuple[GroundTruth, Bench]) -
     assert not bench.records("dlq.watch")
 
 
-def test_incidents_reach_the_lake(watched: tuple[GroundTruth, Bench], tmp_path: Path) -> None:
-    _, bench = watched
+@pytest.fixture(scope="module")
+def loaded(watched: tuple[GroundTruth, Bench]) -> Bench:
+    bench = watched[1]
     bench.run("load", topic="incidents")
-    from services.report.lake import Lake
+    bench.run("load", topic="events.clickstream")
+    return bench
 
-    lake = Lake(bench.shop.config.lake_path)
-    (rows,) = lake.row("SELECT count(*) FROM incidents")
-    assert rows == len(bench.records("incidents"))
+
+def test_incidents_reach_the_lake(loaded: Bench) -> None:
+    (rows,) = Lake(loaded.shop.config.lake_path).row("SELECT count(*) FROM incidents")
+    assert rows == len(loaded.records("incidents"))
+
+
+@pytest.mark.parametrize("kind", ["impossible_travel", "credential_stuffing"])
+def test_an_incident_is_explained_by_its_behaviour_and_clicks(kind: str, loaded: Bench) -> None:
+    name, text, user, device = Lake(loaded.shop.config.lake_path).rows(
+        "SELECT incident_id, text, user_id, device_id FROM incidents"
+        " WHERE behaviour = ? AND is_over ORDER BY events DESC, incident_id",
+        kind,
+    )[0]
+    behaviours = loaded.shop.behaviours
+    explained = explain_incident(loaded.shop.config, behaviours, name)
+    assert explained is not None
+    assert (explained.text, explained.is_same_rule_set) == (text, True)
+    (rule,) = (each.rule for each in behaviours.rules.live if each.rule.id == kind)
+    assert explained.when == rule.when
+    clicks = explained.clicks
+    assert {click.user_id if user else click.device_id for click in clicks} == {user or device}
+    times = [click.at for click in clicks]
+    assert times == sorted(times)
+    assert len(times) + explained.more_clicks >= explained.events
+    lines = told(explained)
+    assert text in lines
+    assert sum(line.startswith("  20") for line in lines) == len(times)
+
+
+def test_what_is_no_incident_is_not_explained_as_one(loaded: Bench) -> None:
+    assert explain_incident(loaded.shop.config, loaded.shop.behaviours, "i") is None
