@@ -13,8 +13,12 @@ from dataflows.runtime.config import Config
 from services.explain.lake import lake_rows
 
 SHOWN_CLICKS = 30
-_BEFORE = timedelta(hours=1)
-"""What led to an incident is looked for so long before it."""
+_AROUND = timedelta(hours=1)
+"""What led to an incident, and came of it, is looked for so long before and after."""
+_PUBLISHED = (
+    *("incident_id", "behaviour", "severity", "weight", "user_id", "device_id"),
+    *("started_at", "ended_at", "events", "is_over", "text", "rule_set"),
+)
 
 
 class ClickThen(msgspec.Struct, frozen=True):
@@ -59,10 +63,8 @@ def explain_incident(config: Config, behaviours: Behaviours, name: str) -> Expla
     last = max(revisions, key=lambda row: row["revision"])
     rule = _rule(behaviours, last["behaviour"])
     clicks = _clicks(config, last)
-    names = ("incident_id", "behaviour", "severity", "weight", "user_id", "device_id")
-    names += ("started_at", "ended_at", "events", "is_over", "text", "rule_set")
     return ExplainedIncident(
-        **{field: last[field] for field in names},
+        **{field: last[field] for field in _PUBLISHED},
         is_same_rule_set=last["rule_set"] == behaviours.rules.version,
         description=rule.description if rule else None,
         when=rule.when if rule else None,
@@ -84,8 +86,8 @@ def _clicks(config: Config, incident: dict[str, Any]) -> list[ClickThen]:
         "clickstream",
         f"{own} AND lateness <> 'buffered' AND event_timestamp BETWEEN $2 AND $3",
         incident["user_id"] or incident["device_id"],
-        incident["started_at"] - _BEFORE,
-        incident["ended_at"],
+        incident["started_at"] - _AROUND,
+        incident["ended_at"] + _AROUND,
     )
     rows.sort(key=lambda row: row["event_timestamp"])
     return [
@@ -118,7 +120,7 @@ def told(of: ExplainedIncident) -> list[str]:
     else:
         then = "as then" if of.is_same_rule_set else f"now; it was told by rule set {of.rule_set}"
         lines += [f"it fires when {of.when} ({then})", f"  {of.description}"]
-    lines += ["", "what happened, from an hour before:", *map(_click, of.clicks)]
+    lines += ["", "what happened, an hour before and after included:", *map(_click, of.clicks)]
     if of.more_clicks:
         lines.append(f"  and {of.more_clicks:,} more")
     return lines
