@@ -316,6 +316,33 @@ def test_an_incident_is_told_when_it_begins_and_when_it_is_over() -> None:
     assert (first["rule_set"], first["severity"], first["device_id"]) == (VERSION, "medium", None)
 
 
+def test_events_an_hour_apart_are_one_incident_and_a_moment_more_makes_two() -> None:
+    def events(pause_us: int) -> list[int]:
+        trip = [event(country="DE"), event(country="AU"), event(country="DE", step_us=pause_us)]
+        said = [found for _, found in watched(clicks(trip))["incidents"] if found["is_over"]]
+        return [found["events"] for found in said]
+
+    assert events(QUIET_US) == [2]
+    assert events(QUIET_US + 1) == [1, 1]
+
+
+def test_an_incident_is_over_once_nothing_can_be_added_to_it() -> None:
+    until_us = QUIET_US + LATENESS_US + BOUND_US
+
+    def told_over_by(step_us: int) -> int:
+        trip = [event(country="DE"), event(country="AU"), event(user="bob", step_us=step_us)]
+        said = watched(clicks(trip))["incidents"]
+        return next(row for row, found in said if found["is_over"])
+
+    assert told_over_by(until_us) == 3  # by the end of time
+    assert told_over_by(until_us + 1) == 2
+
+
+def test_a_failed_login_does_not_say_where_a_user_is() -> None:
+    trip = [event(country="DE"), event(country="AU", type="login_failed"), event(country="DE")]
+    assert not watched(clicks(trip))["incidents"]
+
+
 def test_travel_is_told_with_places_and_the_least_distance() -> None:
     trip = [event(country="DE"), event(country="AU", step_us=38 * MINUTE_US)]
     (_, begun), _ = watched(clicks(trip))["incidents"]
