@@ -365,6 +365,20 @@ def test_a_login_without_a_device_is_not_passed_on() -> None:
     assert [(r, login["device_id"]) for r, login in told if login["event_type"]] == [(0, "phone")]
 
 
+def test_time_of_every_partition_is_kept_from_batch_to_batch() -> None:
+    failed = [event(type="login_failed", user=user) for user in ("ada", "bob")]
+    said = [
+        json.dumps(login).encode()
+        for number in range(2)
+        for _, login in watched(clicks(failed), partition=number)[LOGINS]
+    ]
+    whole = log(LOGINS, list(said))
+    at_once = watched(whole)["incidents"]
+    assert [found["is_over"] for _, found in at_once] == [False, True]
+    for restart in ("", "whole", "journal"):
+        assert watched(whole, range(len(said)), restart)["incidents"] == at_once
+
+
 def test_a_partition_that_says_nothing_holds_time_back() -> None:
     failed = [event(type="login_failed", user=user) for user in ("ada", "bob")]
     said = [login for _, login in watched(clicks(failed))[LOGINS]]
