@@ -20,6 +20,7 @@ COPY schemas /opt/tidegate/schemas
 COPY config/prices.yaml /opt/tidegate/config/prices.yaml
 COPY rules /opt/tidegate/rules
 COPY metrics /opt/tidegate/metrics
+COPY behaviours /opt/tidegate/behaviours
 COPY features /opt/tidegate/features
 COPY warehouse_sql /opt/tidegate/warehouse_sql
 # Byte code of all that is imported, and the kernels' machine code. (A machine with another kind of
@@ -29,6 +30,7 @@ ENV PATH=/opt/tidegate/bin:$PATH \
     TIDEGATE_SCHEMAS=/opt/tidegate/schemas \
     TIDEGATE_RULES=/opt/tidegate/rules \
     TIDEGATE_METRICS=/opt/tidegate/metrics \
+    TIDEGATE_BEHAVIOURS=/opt/tidegate/behaviours \
     TIDEGATE_WAREHOUSE_SQL=/opt/tidegate/warehouse_sql
 WORKDIR /tmp
 RUN tidegate doctor && python -c "import dataflows, services; from importlib import import_module; \
@@ -57,6 +59,7 @@ ENV PATH=/opt/tidegate/bin:$PATH \
     TIDEGATE_SCHEMAS=/opt/tidegate/schemas \
     TIDEGATE_RULES=/opt/tidegate/rules \
     TIDEGATE_METRICS=/opt/tidegate/metrics \
+    TIDEGATE_BEHAVIOURS=/opt/tidegate/behaviours \
     TIDEGATE_WAREHOUSE_SQL=/opt/tidegate/warehouse_sql \
     TIDEGATE_COST_PRICES=/opt/tidegate/config/prices.yaml \
     TIDEGATE_SERVICE_HOST=0.0.0.0

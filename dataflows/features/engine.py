@@ -28,6 +28,7 @@ from dataflows.eventtime.timelines import (
 )
 from dataflows.features.catalogue import DAY_US, HOUR_US
 from dataflows.features.columns import Column
+from dataflows.features.great_circle import great_circle_km
 from dataflows.features.rolling import SECOND_US
 from dataflows.features.spec import (
     Aggregate,
@@ -46,7 +47,6 @@ MOST_NUMBER: Final = 1e9
 NEVER: Final = -(2**63)
 """Since when a label is known that never will be."""
 
-_EARTH_KM: Final = 6371.0088
 _EARLIER: Final = frozenset(
     {Aggregate.TIME_SINCE, Aggregate.RATIO, Aggregate.ZSCORE, Aggregate.GEO_VELOCITY}
 )
@@ -412,11 +412,7 @@ def _velocity(
     lat, lon, lat_before, lon_before = (
         np.radians(np.where(valid, degrees, 0.0)) for degrees in (lat, lon, lat_before, lon_before)
     )
-    chord = (
-        np.sin((lat - lat_before) / 2) ** 2
-        + np.cos(lat) * np.cos(lat_before) * np.sin((lon - lon_before) / 2) ** 2
-    )
-    kilometres = 2 * _EARTH_KM * np.arcsin(np.sqrt(np.clip(chord, 0.0, 1.0)))
+    kilometres = great_circle_km(lat, lon, lat_before, lon_before)
     return kilometres / (np.maximum(seconds, 1.0) / 3600), valid
 
 

@@ -17,6 +17,7 @@ from dataflows.runtime.config import Config
 from dataflows.runtime.slot import Slot
 
 if TYPE_CHECKING:
+    from dataflows.detection.behaviours import Behaviours
     from dataflows.detection.metrics import Metrics
     from dataflows.detection.payment_model import PaymentModel
     from dataflows.detection.rules import RuleSet
@@ -65,6 +66,12 @@ class Shop:
         from dataflows.flows.metric_files import configured_metrics
 
         return configured_metrics(self.config, self.contracts)[0]
+
+    @cached_property
+    def behaviours(self) -> Behaviours:
+        from dataflows.detection.behaviours import load_behaviours  # as for rules
+
+        return load_behaviours(Path(self.config.behaviours))
 
     @cached_property
     def pii_key(self) -> bytes:

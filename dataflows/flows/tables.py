@@ -206,6 +206,27 @@ DOCUMENTS: dict[str, tuple[pa.Schema, str]] = {
         ),
         "window_start",
     ),
+    "incidents": (
+        pa.schema(
+            [
+                ("incident_id", pa.string()),
+                ("behaviour", pa.string()),
+                ("owner", pa.string()),
+                ("severity", pa.string()),
+                ("weight", pa.float64()),
+                ("user_id", pa.string()),
+                ("device_id", pa.string()),
+                ("started_at", TIME),
+                ("ended_at", TIME),
+                ("events", pa.int64()),
+                ("is_over", pa.bool_()),
+                ("revision", pa.int64()),
+                ("text", pa.string()),
+                ("rule_set", pa.string()),
+            ]
+        ),
+        "started_at",
+    ),
     "metrics": (pa.schema(_MEASURED), "window_start"),
     "anomalies": (
         pa.schema(

@@ -11,7 +11,10 @@ from dataflows.runtime.config import Config, Retention
 
 DAY_S = 86_400.0
 RULE_SETS, MODELS = "control.rules", "control.models"
-FLOWS = ("ingest", "sessionize", "features", "score", "measure", "detect", "late", "load")
+FLOWS = (
+    *("ingest", "sessionize", "features", "score", "measure", "detect", "watch"),
+    *("late", "load"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
     topics |= {"scoring.requests": payments, "dlq.features": payments}
     topics |= {"scores": payments, "alerts": payments, "floods": payments, "dlq.score": payments}
     topics |= {"metrics.parts": 1, "metrics": 1, "anomalies": 1, "dlq.measure": 1, "dlq.detect": 1}
+    topics |= {"logins": 1, "incidents": visits, "dlq.watch": 1}
     topics |= {RULE_SETS: 1, MODELS: 1, "reprocess.requests": 1, "dlq.late": 1, "dlq.load": 1}
     by_source = {
         prefix: tuple(f"{prefix}.{source}" for source in contracts)
@@ -71,15 +75,16 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
             "score": ("scoring.requests",),
             "measure": by_source["events"],
             "detect": ("metrics.parts",),
+            "watch": ("events.clickstream", "logins"),
             "late": by_source["late"],
             "load": (
                 *by_source["events"],
                 *by_source["buffered"],
                 *by_source["dlq"],
                 *("sessions", "scores", "alerts", "floods", "metrics", "anomalies"),
-                "reprocess.requests",
+                *("incidents", "reprocess.requests"),
                 *("dlq.sessionize", "dlq.features", "dlq.score"),
-                *("dlq.measure", "dlq.detect", "dlq.late"),
+                *("dlq.measure", "dlq.detect", "dlq.watch", "dlq.late"),
             ),
         },
     )

@@ -140,6 +140,7 @@ class Cost(Section, frozen=True):
     cpu_us_score: Decimal = Decimal("10.3")
     cpu_us_measure: Decimal = Decimal("5.1")  # on the embedded log, as detect
     cpu_us_detect: Decimal = Decimal("40")
+    cpu_us_watch: Decimal = Decimal("3.1")  # as sessionize, by the ratio of their pure cores
     cpu_us_late: Decimal = Decimal("5.4")  # not measured: as ingest
     cpu_us_load: Decimal = Decimal("5.5")
 
@@ -166,6 +167,7 @@ class Config(Section, frozen=True):
     schemas: str = str(HOUSE / "schemas")
     rules: str = str(HOUSE / "rules")
     metrics: str = str(HOUSE / "metrics")
+    behaviours: str = str(HOUSE / "behaviours")
     features: str = ""
     models: str = ""
     warehouse_sql: str = str(HOUSE / "warehouse_sql")

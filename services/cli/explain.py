@@ -15,24 +15,28 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(metavar="ID", help="Of an alert, or of a payment.")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="Of an alert, payment or incident.")],
     json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Why a payment was decided as it was: rules, values, what each rule changes; and once more.
 
     The decision is made again from the lake's payments, with the rule set and the model that made
     it, as they are in rules/ and models/ or were applied: it must come out the same, bit for bit.
-    Exits with 1 if it does not.
+    Exits with 1 if it does not. Of an incident it tells the behaviour, and what its user or device
+    did then.
 
     Example: `tidegate explain 3f0c9d5e1a2b4c6d8e7f90a1b2c3d4e5`
     """
     import msgspec
 
+    from dataflows.detection.behaviours import load_behaviours
     from dataflows.detection.payment_model import PaymentModel
     from dataflows.detection.registry import Registry
     from dataflows.detection.rules import RuleSet, load_rules
     from dataflows.runtime.exits import Exit
     from services.explain.explain import explain as run
+    from services.explain.incident import explain_incident
+    from services.explain.incident import told as incident_told
     from services.explain.terminal import told
     from services.history.features import open_history
     from services.models.standing import find_model
@@ -50,6 +54,11 @@ def explain(
         return find_model(context.shop().log, registry, version, history.declared)
 
     settings = context.config()
+    incident = explain_incident(settings, load_behaviours(Path(settings.behaviours)), name)
+    if incident is not None:
+        lines = [msgspec.json.encode(incident).decode()] if json else incident_told(incident)
+        print("\n".join(lines))
+        return
     context.kernels()
     history = open_history(settings)
     answer = run(settings, history, rule_set, model, name)

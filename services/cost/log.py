@@ -23,7 +23,11 @@ SAMPLE_RECORDS = 5_000  # the last of each partition
 
 # The table that has as many rows as the topic has records, or so many times as many, where the
 # topic's name does not say so.
-_TABLES = {"scoring.requests": "transactions", "metrics.parts": "metrics"}
+_TABLES = {
+    "scoring.requests": "transactions",
+    "metrics.parts": "metrics",
+    "logins": "clickstream",
+}
 
 
 def topics(shop: Shop, lake: LakeRows) -> list[Topic]:

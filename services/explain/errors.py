@@ -4,4 +4,4 @@ from dataflows.errors import TidegateError
 
 
 class NothingKnown(TidegateError):
-    """No alert and no scored payment has this id."""
+    """No alert, scored payment or incident has this id."""

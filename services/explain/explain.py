@@ -13,7 +13,6 @@ import duckdb
 import msgspec
 import numpy as np
 
-from dataflows.connectors.lake import LakeError, lake_files
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.detection.alerts import Reason
 from dataflows.detection.decision import DECISIONS, SEVERITIES, Decision, DecisionPolicy, Severity
@@ -25,9 +24,8 @@ from dataflows.features.catalogue import DAY_US, MODEL_SCORE
 from dataflows.features.columns import Columns, ColumnSpec, from_rows
 from dataflows.runtime.config import Config
 from services.explain.errors import NothingKnown
+from services.explain.lake import lake_rows
 from services.history.features import History
-
-_ATTEMPTS = 3
 
 
 class Weighed(msgspec.Struct, frozen=True):
@@ -102,14 +100,15 @@ def explain(
     """Explain an alert or a payment by its id. `rule_set` gives the rules of a version, or others
     where that version is not to be had; `model` likewise, or None. Raises NothingKnown, or
     LakeError."""
-    alerts = _rows(config, "alerts", "alert_id = $1 OR transaction_id = $1", name)
+    alerts = lake_rows(config, "alerts", "alert_id = $1 OR transaction_id = $1", name)
     transaction = alerts[0]["transaction_id"] if alerts else name
-    scores = _rows(config, "scores", "transaction_id = $1", transaction)
+    scores = lake_rows(config, "scores", "transaction_id = $1", transaction)
     payment = _payment(history, transaction)
     if not scores or payment is None:
         raise NothingKnown(
-            f"{name}: no alert and no scored payment in {config.lake_path} has this id: what is "
-            "new gets there within some seconds; `tidegate peek alerts` shows the latest"
+            f"{name}: no alert and no scored payment in {config.lake_path} has this id, and no "
+            "incident: what is new gets there within some seconds; `tidegate peek alerts` shows "
+            "the latest"
         )
     said = scores[-1]
     rules = rule_set(said["rule_set"])
@@ -136,7 +135,7 @@ def explain(
         model_score=said.get("model_score"),  # lakes of earlier versions do not have it
         model=said.get("model"),
     )
-    near = _rows(
+    near = lake_rows(
         config, "alerts", "user_id = $1 AND abs(epoch_us(event_timestamp) - $2) <= $3",
         payment["user_id"], payment["event_us"], DAY_US,
     )  # fmt: skip
@@ -172,27 +171,6 @@ def _thought(
         thought = champion.column(from_rows(readable(history.declared), [payment]))
         return thought.values.item(0), then
     return payment[MODEL_SCORE.name], history.model
-
-
-def _rows(config: Config, table: str, condition: str, *values: Any) -> list[dict[str, Any]]:
-    """Rows of a table of the lake. Raises LakeError."""
-    for attempt in range(_ATTEMPTS):
-        files = [str(file) for file in lake_files(config.lake_path, table)]
-        if not files:
-            return []
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            try:
-                connection.read_parquet(files, union_by_name=True).create_view(table)
-                query = f"SELECT * FROM {table} WHERE {condition} ORDER BY _offset"
-                found = connection.execute(query, list(values)).to_arrow_table()
-                return found.to_pylist()
-            except duckdb.IOException as error:  # compacted meanwhile
-                if attempt == _ATTEMPTS - 1:
-                    raise LakeError(
-                        f"{config.lake_path}/{table}: cannot be read: {error}"
-                    ) from error
-    raise AssertionError("unreachable")
 
 
 def _payment(history: History, transaction: str) -> dict[str, Any] | None:

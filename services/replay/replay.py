@@ -52,7 +52,7 @@ def replay(
 
     Args:
         flow: any flow but load, which writes no topics.
-        source: whose topic the file stands for, where the flow has one per source.
+        source: whose topic the file stands for, where the flow has one per source; or the topic.
         final: afterwards event time goes on to its end, so that everything closes.
         as_records: lines are records as `tidegate peek --json` prints them; else plain events.
         arrival_us: when plain events arrived; records carry their own time.
@@ -105,6 +105,8 @@ def _input_topic(shop: Shop, flow: str, source: str) -> str:
         raise TidegateError("load: writes files, not topics; replay the flows before it")
     if len(inputs) == 1:
         return inputs[0]
+    if source in inputs:
+        return source
     if source not in shop.contracts:
         known = ", ".join(shop.contracts)
         raise TidegateError(f"--source {source}: there is no such source; there are {known}")
@@ -121,6 +123,7 @@ def _output_topics(shop: Shop, flow: str, topic: str) -> Sequence[str]:
         "score": ("scores", "alerts", "floods", "dlq.score"),
         "measure": ("metrics.parts", "dlq.measure"),
         "detect": ("metrics", "anomalies", "dlq.detect"),
+        "watch": ("incidents", "dlq.watch", *(("logins",) if topic != "logins" else ())),
         "late": (f"buffered.{source}", "reprocess.requests", "dlq.late"),
     }[flow]
 

@@ -43,6 +43,8 @@ class LakeCounts(msgspec.Struct, frozen=True, kw_only=True):
     clicks_in_windows: int  # timely, from the first window of the metric `clicks` to its last
     clicks_of_metric: int
     anomalous_windows: int  # whose score says so
+    incidents: int
+    incidents_begun: int  # as often as it was told that one began
 
     def of(self, lateness: str) -> int:
         return sum(counts.get(lateness, 0) for counts in self.events.values())
@@ -188,6 +190,9 @@ def _of_lake(totals: Sequence[FlowTotals], lake: LakeCounts) -> Iterator[_Compar
         found = lake.derived.get("anomalies", 0)
         what = "lake: anomalies, against windows of metrics whose score says so"
         yield what, lake.anomalous_windows, found
+    if "watch" in flows:
+        what = "lake: different incidents, against all that began"
+        yield what, lake.incidents_begun, lake.incidents
     if "load" in flows:
         failed = sum(total.failed for total in totals if total.flow != "load")
         dead_letters = lake.derived.get("dead_letters", 0)

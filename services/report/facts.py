@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from dataflows.detection.anomalies import ALERT_AT
+from services.report.behaviour import behaviour_facts
 from services.report.checks import LakeCounts, check_all, check_days, tallies
 from services.report.detection import drift_days, judged_days
 from services.report.lake import Lake
@@ -82,6 +83,7 @@ def gather(
         funnel=_funnel(tables),
         alerts=_alerts(tables),
         fraud=_fraud(tables, truth) if truth else None,
+        behaviour=behaviour_facts(tables, truth),
         metrics=_metrics(tables),
         dead_letters=dead_letters,
         reprocessing=_reprocessing(tables),
@@ -344,6 +346,9 @@ def _lake_counts(lake: Lake, sources: Sequence[SourceCount]) -> LakeCounts:
                 (SELECT coalesce(sum(value), 0)::BIGINT FROM clicks),
                 (SELECT count(*) FROM metrics WHERE score >= {ALERT_AT})"""
     )
+    incidents, begun = lake.row(
+        "SELECT count(DISTINCT incident_id), count(*) FILTER (revision = 1) FROM incidents"
+    )
     return LakeCounts(
         events={
             source.source: {name: getattr(source, name) for name in LATENESS} for source in sources
@@ -358,6 +363,8 @@ def _lake_counts(lake: Lake, sources: Sequence[SourceCount]) -> LakeCounts:
         clicks_in_windows=clicks,
         clicks_of_metric=of_metric,
         anomalous_windows=anomalous,
+        incidents=incidents,
+        incidents_begun=begun,
     )
 
 

@@ -22,6 +22,9 @@ _DERIVED = {
     " severity VARCHAR, decision VARCHAR,"
     " reasons STRUCT(rule VARCHAR, weight DOUBLE, text VARCHAR)[]",
     "floods": "rule VARCHAR, held_back BIGINT, is_over BOOLEAN",
+    "incidents": "incident_id VARCHAR, behaviour VARCHAR, severity VARCHAR, user_id VARCHAR,"
+    " device_id VARCHAR, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, events BIGINT,"
+    " is_over BOOLEAN, revision BIGINT, text VARCHAR",
     "metrics": "metric VARCHAR, segment VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,"
     " value DOUBLE, expected DOUBLE, lower DOUBLE, upper DOUBLE, score DOUBLE, version VARCHAR",
     "anomalies": "anomaly_id VARCHAR, metric VARCHAR, segment VARCHAR, window_start TIMESTAMPTZ,"

@@ -209,6 +209,40 @@ class MetricFacts(msgspec.Struct, frozen=True, kw_only=True):
     shown: JudgedSeries | None
 
 
+class BehaviourKind(msgspec.Struct, frozen=True):
+    """Incidents of a behaviour, of so many users or devices; `example` is in words. `hidden` are
+    the cases that were injected, `found` those of them that are an incident."""
+
+    behaviour: str
+    incidents: int
+    subjects: int
+    example: str
+    hidden: int | None
+    found: int | None
+
+
+class TopIncident(msgspec.Struct, frozen=True):
+    """An incident as far as it is known."""
+
+    at: datetime
+    behaviour: str
+    severity: str
+    subject: str
+    events: int
+    text: str
+
+
+class BehaviourFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """`top` are the most severe incidents, the longest first."""
+
+    kinds: list[BehaviourKind]
+    top: list[TopIncident]
+
+    @property
+    def incidents(self) -> int:
+        return sum(kind.incidents for kind in self.kinds)
+
+
 class DeadLetters(msgspec.Struct, frozen=True):
     """Records rejected for a reason; `example` is the message of one of them."""
 
@@ -258,6 +292,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     funnel: list[FunnelStep]
     alerts: AlertFacts
     fraud: FraudFacts | None
+    behaviour: BehaviourFacts
     metrics: MetricFacts
     dead_letters: list[DeadLetters]
     reprocessing: list[Reprocessing]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dataflows.runtime.fates import Reconciliation
 from services.report.checks import Check
-from services.report.model import Alert, Facts, MetricFacts, WarehouseFacts
+from services.report.model import Alert, BehaviourFacts, Facts, MetricFacts, WarehouseFacts
 from services.report.wording import (
     FATES,
     REASONS,
@@ -69,6 +69,8 @@ def _sections(facts: Facts) -> Iterator[RenderableType]:
     yield from _section("Sessions", _sessions(facts))
     yield from _section("Funnel", _funnel(facts))
     yield from _section("Fraud alerts", _alerts(facts))
+    if facts.behaviour.kinds:
+        yield from _section("Behaviour", _behaviour(facts.behaviour))
     if facts.metrics.windows:
         yield from _section("Metrics", _metrics(facts.metrics))
     yield from _section("Late data", _late(facts))
@@ -171,6 +173,16 @@ def _explained(nth: int, alert: Alert) -> RenderableType:
     grid.add_row(lines)
     grid.add_row(Padding(reasons, (0, 0, 0, 5)))
     return grid
+
+
+def _behaviour(behaviour: BehaviourFacts) -> Iterator[RenderableType]:
+    table = _table(("", "left"), ("incidents", "right"), ("of cases", "left"))
+    table.add_column("for example")
+    for kind in behaviour.kinds:
+        cases = "" if kind.hidden is None else f"{kind.found:,} of {kind.hidden:,}"
+        example = Text(printable(kind.example, 200))
+        table.add_row(printable(words(kind.behaviour), 40), f"{kind.incidents:,}", cases, example)
+    yield table
 
 
 def _metrics(metrics: MetricFacts) -> Iterator[RenderableType]:

@@ -1,4 +1,4 @@
-"""The frauds and bots of a simulation, described for the ground truth."""
+"""The frauds, bots and misuse of a simulation, described for the ground truth."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from services.simulator.bots import Run
 from services.simulator.customers import Devices
 from services.simulator.frauds import KINDS
 from services.simulator.identifiers import uuids
+from services.simulator.misuse import KINDS as MISUSES
+from services.simulator.misuse import Misuse
 from services.simulator.orders import Ledger
 from services.simulator.rhythm import Ints
 from services.simulator.settings import HOUR_US
 from services.simulator.tables import terminal_ids, user_ids
-from services.simulator.truth import Bot, FraudCase
+from services.simulator.truth import Bot, FraudCase, MisuseCase
 from services.simulator.visits import Rows, Shop
 
 
@@ -69,3 +71,23 @@ def describe_bots(shop: Shop, devices: Devices, runs: list[Run]) -> list[Bot]:
             )
         )
     return found
+
+
+def describe_misuse(shop: Shop, devices: Devices, misused: Misuse) -> list[MisuseCase]:
+    """The cases by time, as planned: what comes after the end included."""
+    users, found = user_ids(shop), []
+    for case, (kind, device) in enumerate(
+        zip(misused.kind.tolist(), misused.device.tolist(), strict=True)
+    ):
+        own = misused.clicks[misused.case == case]
+        found.append(
+            MisuseCase(
+                kind=MISUSES[kind],
+                user_ids=list(dict.fromkeys(users[user] for user in own["user"].tolist())),
+                device_ids=[devices.records[device].device_id],
+                clicks=len(own),
+                first_at=instant(int(own["event_us"].min())),
+                last_at=instant(int(own["event_us"].max())),
+            )
+        )
+    return sorted(found, key=lambda each: each.first_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -136,6 +136,22 @@ def make_devices(
         for token, agent, language in zip(tokens.tolist(), agents, languages, strict=True)
     ]
     return Devices(records, _addresses(rng, total), len(owner), len(owner) + attackers)
+
+
+def with_more(rng: Generator, devices: Devices, count: int) -> Devices:
+    """Behind the others so many more devices, of nobody known."""
+    weights = np.array([weight for _, weight in BROWSERS], dtype=np.float64)
+    agents = [BROWSERS[index][0] for index in pick(rng, weights, count).tolist()]
+    tokens = rng.integers(0, 1 << 63, count, dtype=np.int64).tolist()
+    records = [
+        Device(f"d-{token:016x}", agent, "en-US")
+        for token, agent in zip(tokens, agents, strict=True)
+    ]
+    return replace(
+        devices,
+        records=[*devices.records, *records],
+        addresses=[*devices.addresses, *_addresses(rng, count)],
+    )
 
 
 def _favourites(rng: Generator, count: int) -> NDArray[np.int64]:

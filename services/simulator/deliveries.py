@@ -34,9 +34,10 @@ def deliver(
     """All deliveries of one source in the order of arrival; what would arrive after the end is not.
 
     Rows with the same `carrier` lose and regain their connection together: a phone in a tunnel.
-    `spared` rows are never held back. Reference data from before the start arrives at once.
+    `spared` rows are never held back. Reference data from before the start arrives at once. Rows
+    behind those that have a carrier are left to `promptly`.
     """
-    event_us, faults = table.event_us, settings.faults
+    event_us, faults = table.event_us[: len(carrier)], settings.faults
     reference = event_us < settings.start_us
     arrival = event_us + _latency(rng, len(event_us))
     shuffled = rng.random(len(event_us)) < faults.out_of_order
@@ -49,10 +50,24 @@ def deliver(
     plain = plain[plain["arrival_us"] < settings.end_us]
     prompt = plain["arrival_us"] - event_us[plain["row"]] < _REPEATABLE_US
     live = plain[prompt & ~reference[plain["row"]]]
-    everything = np.concatenate(
-        (plain, _repeats(rng, settings, live), _broken(rng, settings, table.source, live))
+    everything = in_order(
+        plain, _repeats(rng, settings, live), _broken(rng, settings, table.source, live)
     )
-    everything = everything[everything["arrival_us"] < settings.end_us]
+    return everything[everything["arrival_us"] < settings.end_us]
+
+
+def promptly(rng: Generator, settings: SimulationSettings, table: Table, first: int) -> Rows:
+    """Deliveries of the rows from `first` on, each once and in no trouble."""
+    event_us = table.event_us[first:]
+    plain = np.zeros(len(event_us), DELIVERY_ROW)
+    plain["arrival_us"] = event_us + _latency(rng, len(event_us))
+    plain["row"] = first + np.arange(len(event_us))
+    return plain[plain["arrival_us"] < settings.end_us]
+
+
+def in_order(*deliveries: Rows) -> Rows:
+    """All of them by arrival."""
+    everything = np.concatenate(deliveries)
     return everything[np.argsort(everything["arrival_us"], kind="stable")]
 
 

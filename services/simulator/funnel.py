@@ -1,4 +1,7 @@
-"""The Markov chain behind a visit: which click follows which, and after how long."""
+"""The Markov chain behind a visit: which click follows which, and after how long.
+
+Logins are no part of it: misuse and mistyped passwords bring their own.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from services.simulator.rhythm import Floats, Ints
     CHECKOUT_START,
     PURCHASE,
     LEAVE,
-) = range(10)
+    LOGIN,
+    LOGIN_FAILED,
+) = range(12)
 
 EVENT_TYPES: Final = (
     "page_view",
@@ -32,6 +37,9 @@ EVENT_TYPES: Final = (
     "view_cart",
     "checkout_start",
     "purchase",
+    "",  # nobody clicks to leave
+    "login",
+    "login_failed",
 )
 
 ARRIVAL: Final[Floats] = np.array([0.34, 0.22, 0.14, 0.30, 0, 0, 0, 0, 0, 0])

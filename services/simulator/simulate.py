@@ -11,13 +11,26 @@ from numpy.typing import NDArray
 
 from services.simulator import bots, frauds, funnel
 from services.simulator.bots import Run
-from services.simulator.casebook import describe_bots, describe_frauds, instant
+from services.simulator.casebook import (
+    describe_bots,
+    describe_frauds,
+    describe_misuse,
+    instant,
+)
 from services.simulator.catalogue import make_catalogue, make_products
-from services.simulator.customers import Devices, make_customers, make_devices, make_places
-from services.simulator.deliveries import deliver
+from services.simulator.customers import (
+    Devices,
+    make_customers,
+    make_devices,
+    make_places,
+    with_more,
+)
+from services.simulator.deliveries import deliver, in_order, promptly
 from services.simulator.frauds import Frauds
 from services.simulator.identifiers import money
 from services.simulator.labels import make_labels
+from services.simulator.misuse import KINDS as MISUSES
+from services.simulator.misuse import Misuse, case_count, misuse
 from services.simulator.orders import (
     AUTHORIZED,
     CAPTURED,
@@ -73,6 +86,7 @@ class _Randomness:
     frauds: Generator
     tickets: Generator
     labels: Generator
+    misuse: Generator
     deliveries: tuple[Generator, ...]
     salts: tuple[int, ...]
 
@@ -81,7 +95,7 @@ class _Randomness:
         root = Generator(PCG64(seed))
         salts = tuple(root.integers(0, 1 << 62, len(SOURCES)).tolist())
         deliveries = tuple(root.spawn(len(SOURCES)))
-        generators = iter(root.spawn(10))
+        generators = iter(root.spawn(11))
         return _Randomness(
             customers=next(generators),
             products=next(generators),
@@ -93,6 +107,7 @@ class _Randomness:
             frauds=next(generators),
             tickets=next(generators),
             labels=next(generators),
+            misuse=next(generators),
             deliveries=deliveries,
             salts=salts,
         )
@@ -102,7 +117,7 @@ class _Randomness:
 class _Month:
     """Everything that happens, before anything is delivered.
 
-    Visits below `shoppers` are shoppers', the others takeovers' and bots'.
+    Visits below `shoppers` are shoppers', the others takeovers', bots' and, last, misuse.
     """
 
     shop: Shop
@@ -112,6 +127,7 @@ class _Month:
     ledger: Ledger
     frauds: Frauds
     runs: list[Run]
+    misuse: Misuse
 
 
 class Simulation:
@@ -148,6 +164,9 @@ def simulate(settings: SimulationSettings) -> Simulation:
     for table, own_rng in zip(tables, rng.deliveries, strict=True):
         carrier, spared = _carriers(month, table)
         delivered = deliver(own_rng, settings, table, carrier, spared)
+        if isinstance(table, Clickstream):
+            prompt = promptly(rng.misuse, settings, table, len(carrier))
+            delivered = in_order(delivered, prompt)
         partitions[table.source] = split(settings, timeline, table, delivered)
     judged = {
         source: [verdicts(timeline, partition) for partition in parts]
@@ -163,11 +182,14 @@ def _live(rng: _Randomness, settings: SimulationSettings) -> tuple[_Month, list[
     customers = make_customers(rng.customers, settings, places)
     cases = sum(frauds.case_counts(settings))
     devices = make_devices(rng.customers, customers, places, cases, bots.ACCOUNTS)
+    first_misused = len(devices.records)
+    devices = with_more(rng.misuse, devices, len(MISUSES) * case_count(settings))
     products = make_products(rng.products, settings)
     catalogue, prices = make_catalogue(rng.catalogue, settings, products)
     shop = Shop(settings, places, customers, products, prices, make_pages(products))
     profiles = make_profiles(rng.profiles, settings, customers, places)
-    month = _trade(rng, shop, devices, _click_budget(settings, len(catalogue) + len(profiles)))
+    budget = _click_budget(settings, len(catalogue) + len(profiles))
+    month = _trade(rng, shop, devices, budget, first_misused)
     tickets = make_tickets(rng.tickets, settings, customers, month.ledger)
     labels = make_labels(rng.labels, settings, month.ledger)
     salts = rng.salts
@@ -188,8 +210,10 @@ def _click_budget(settings: SimulationSettings, reference: int) -> int:
     return max(0, settings.valid_events - taken)
 
 
-def _trade(rng: _Randomness, shop: Shop, devices: Devices, click_budget: int) -> _Month:
-    """Visits and orders, then what thieves and bots add to them."""
+def _trade(
+    rng: _Randomness, shop: Shop, devices: Devices, click_budget: int, first_misused: int
+) -> _Month:
+    """Visits and orders, then what thieves, bots and misuse add to them."""
     settings = shop.settings
     runs = bots.plan_runs(rng.bots, settings, int(click_budget * bots.SHARE_OF_CLICKS))
     by_bots = sum(run.clicks for run in runs)
@@ -207,14 +231,15 @@ def _trade(rng: _Randomness, shop: Shop, devices: Devices, click_budget: int) ->
     ledger = close_books(rng.orders, shop, [online, elsewhere, theft.payments])
     first_run = shoppers + len(theft.cases)
     crawled = bots.click_runs(rng.bots, shop, runs, first_run, devices.first_bot)
-    everything = np.concatenate((clicks, theft.clicks, crawled))
-    return _Month(shop, devices, shoppers, everything, ledger, theft, runs)
+    misused = misuse(rng.misuse, shop, devices, first_misused, first_run + len(runs))
+    everything = np.concatenate((clicks, theft.clicks, crawled, misused.clicks))
+    return _Month(shop, devices, shoppers, everything, ledger, theft, runs, misused)
 
 
 def _carriers(month: _Month, table: Table) -> tuple[Ints, NDArray[np.bool_]]:
     """What loses its connection together, and what never does: bots and frauds keep their shape."""
     if isinstance(table, Clickstream):
-        visit: Ints = month.clicks["visit"].copy()
+        visit: Ints = month.clicks["visit"][: -len(month.misuse.clicks) or None].copy()
         return visit, visit >= month.shoppers
     alone = np.arange(len(table.event_us))
     if isinstance(table, Transactions):
@@ -260,6 +285,7 @@ def _truth(
             month.shop, month.devices, month.frauds.cases, month.ledger, paid, payment_salt
         ),
         bots=describe_bots(month.shop, month.devices, month.runs),
+        misuse=describe_misuse(month.shop, month.devices, month.misuse),
     )
 
 

@@ -60,6 +60,18 @@ class Bot(msgspec.Struct, frozen=True, kw_only=True):
     longest_run_hours: float
 
 
+class MisuseCase(msgspec.Struct, frozen=True, kw_only=True):
+    """Misuse that clicks show: `kind` is impossible_travel, password_guessing, credential_stuffing
+    or cart_abuse. Times are RFC 3339."""
+
+    kind: str
+    user_ids: list[str]
+    device_ids: list[str]
+    clicks: int
+    first_at: str
+    last_at: str
+
+
 class DayTruth(msgspec.Struct, frozen=True, kw_only=True):
     """A day of event time: clicks and payments that came within the horizon, once each.
 
@@ -76,8 +88,8 @@ class GroundTruth(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known about a simulation.
 
     `visits` are shoppers' visits with at least one click in the stream, `purchases` their
-    purchase clicks; bots and account takeovers count in neither. `revenue` sums authorized and
-    captured transactions that are valid, once each, whatever their lateness; `revenue_in_time`
+    purchase clicks; bots, account takeovers and misuse count in neither. `revenue` sums authorized
+    and captured transactions that are valid, once each, whatever their lateness; `revenue_in_time`
     those on time or late. Both in `currency`, decimal. `daily` goes by date, YYYY-MM-DD.
     """
 
@@ -98,6 +110,7 @@ class GroundTruth(msgspec.Struct, frozen=True, kw_only=True):
     daily: dict[str, DayTruth] = {}
     frauds: list[FraudCase]
     bots: list[Bot]
+    misuse: list[MisuseCase] = []
 
 
 def write_truth(truth: GroundTruth, path: Path) -> None:

@@ -13,7 +13,7 @@ from services.simulator.catalogue import Prices, Products
 from services.simulator.customers import FAVOURITES, Customers, Places
 from services.simulator.pages import Pages
 from services.simulator.rhythm import Ints, instants, pick, shifted
-from services.simulator.settings import SimulationSettings
+from services.simulator.settings import HOUR_US, SimulationSettings
 from services.simulator.vocabulary import CAMPAIGNS, CATEGORIES, COUNTRIES
 
 Rows = NDArray[np.void]
@@ -57,6 +57,7 @@ _STATIC_PAGE[funnel.CHECKOUT_START] = pages.CHECKOUT
 _STATIC_PAGE[funnel.PURCHASE] = pages.THANKS
 _CART_SLOTS = 12
 _MOST_CLICKS = 100
+_DAY_OF_TRAVEL_US = 26 * HOUR_US  # the longest visit included
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,8 @@ def plan_visits(rng: Generator, shop: Shop, count: int) -> Rows:
     start = shifted(shop.settings, instants(rng, shop.settings, count), offset)
     user = customers.known_at(user, start)
     device = (rng.random(count) ** 1.7 * customers.devices[user]).astype(np.int64)
-    # One visit in fifty happens on a journey.
-    away = rng.random(count) < 0.02
+    # One visit in fifty happens on a journey, unless nobody could have come there in time.
+    away = (rng.random(count) < 0.02) & _has_time_to_travel(user, start)
     abroad = rng.integers(0, len(shop.places.geos), count)
     external = shop.pages.first_external + pick(rng, shop.pages.external_weights, count)
     visits["start_us"] = start
@@ -125,6 +126,16 @@ def plan_visits(rng: Generator, shop: Shop, count: int) -> Rows:
         rng.random(count) < 0.12, rng.integers(0, len(CAMPAIGNS), count), -1
     )
     return visits
+
+
+def _has_time_to_travel(user: Ints, start_us: Ints) -> NDArray[np.bool_]:
+    """Which visits are more than a day from the others of their user."""
+    order = np.lexsort((start_us, user))
+    alone = np.ones(len(order) + 1, np.bool_)
+    alone[1:-1] = (np.diff(user[order]) != 0) | (np.diff(start_us[order]) > _DAY_OF_TRAVEL_US)
+    found = np.empty(len(order), np.bool_)
+    found[order] = alone[:-1] & alone[1:]
+    return found
 
 
 def walk(rng: Generator, shop: Shop, visits: Rows) -> tuple[Rows, Purchases]:

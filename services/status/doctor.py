@@ -37,6 +37,7 @@ def examine(config: Config) -> list[Finding]:
         ("features", _features),
         ("rules", _rules),
         ("metrics", _metrics),
+        ("behaviours", _behaviours),
         ("model", _model),
         ("kernels", _kernels),
     ]
@@ -107,6 +108,13 @@ def _metrics(config: Config) -> str:
     metrics, others = configured_metrics(config, load_contracts(Path(config.schemas)))
     unfit = f", {len(others)} do not fit the contracts" if others else ""
     return f"{len(metrics)} metrics, {sum(each.series for each in metrics)} series{unfit}"
+
+
+def _behaviours(config: Config) -> str:
+    from dataflows.detection.behaviours import load_behaviours
+
+    rules = load_behaviours(Path(config.behaviours)).rules
+    return f"{len(rules.rules)} behaviours, version {rules.version}"
 
 
 def _model(config: Config) -> str:

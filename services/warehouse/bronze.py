@@ -42,6 +42,7 @@ _MADE_BY_FLOWS = {
     "scores": ("transaction_id", "The fraud score of each payment that the stream has seen"),
     "alerts": ("alert_id", "Payments that looked like fraud, with reasons"),
     "floods": ("flood_id", "Hours in which a rule raised more alerts than it may"),
+    "incidents": ("incident_id", "What users and devices did that shoppers do not, in words"),
     "metrics": ("", "The shop's own series, window by window, each with its expected band"),
     "anomalies": ("anomaly_id", "Windows of metrics that are unlike those before, in words"),
     "reprocess_requests": ("", "Dates whose late events wait to be merged"),

@@ -18,6 +18,7 @@ from services.status.slots import flow_totals, slot_statuses
 SHARED = (
     *("reprocess.requests", "dlq.late", "dlq.load"),
     *("metrics.parts", "dlq.measure", "metrics", "anomalies"),
+    *("logins", "incidents", "dlq.watch"),
 )
 
 

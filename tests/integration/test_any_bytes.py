@@ -12,6 +12,7 @@ import pytest
 from payments_to_score import request_of
 
 from dataflows.features.catalogue import CUSTOMER
+from dataflows.flows.logins import LOGINS
 from dataflows.flows.metric_parts import PARTS
 from dataflows.flows.payments import Request
 
@@ -119,6 +120,12 @@ def part(**changes: object) -> bytes:
     return json.dumps(fields | changes).encode()
 
 
+def login(**changes: object) -> bytes:
+    fields: dict[str, object] = {"event_timestamp": TIME, "event_type": "login", "user_id": "u"}
+    fields |= {"device_id": "d", "watermark_us": 0, "partition": 0, "partitions": 1}
+    return json.dumps(fields | changes).encode()
+
+
 @pytest.mark.parametrize(
     ("flow", "topic", "poison", "reason"),
     [
@@ -151,6 +158,13 @@ def part(**changes: object) -> bytes:
         ("detect", PARTS, part(window_us=0), "invalid"),
         ("detect", PARTS, part(aggregate="median"), "invalid"),
         ("detect", PARTS, part(partitions=0), "invalid"),
+        ("watch", "events.clickstream", b"{", "not_json"),
+        ("watch", "events.clickstream", event(user_id=""), "missing_user"),
+        ("watch", "events.clickstream", event(geo=None), "invalid"),
+        ("watch", "events.clickstream", event(quantity=2**63), "invalid"),
+        ("watch", LOGINS, login(watermark_us=2**63), "invalid"),
+        ("watch", LOGINS, login(partitions=2**20), "invalid"),
+        ("watch", LOGINS, login(partition=1), "invalid"),
     ],
 )
 def test_flows_further_on_survive_what_no_ingest_would_let_through(
@@ -158,7 +172,8 @@ def test_flows_further_on_survive_what_no_ingest_would_let_through(
 ) -> None:
     shop = bench()
     made = {"sessionize": event, "features": payment, "score": request}
-    good = {**made, "measure": payment, "detect": part}[flow]()
+    made |= {"measure": payment, "detect": part, "watch": login if topic == LOGINS else event}
+    good = made[flow]()
     shop.publish(topic, [good, poison, good])
     shop.run(flow)
     (letter,) = shop.records(f"dlq.{flow}")

@@ -61,7 +61,9 @@ def test_every_instant_is_good_late_or_refused_and_no_flow_stumbles(
     shop = bench(slots__batch_records=4)
     for source in EVENTS:
         shop.publish(f"raw.{source}", events(source, instants))
-    shop.run("ingest", "sessionize", "features", "score", "measure", "detect", "late", "load")
+    shop.run("ingest", "sessionize", "features", "score", "measure", "detect", "late", "watch")
+    shop.run("watch", topic="logins")
+    shop.run("load")
     totals = {total.flow: total for total in flow_totals(slot_statuses(shop.shop))}
     assert not any(total.difference or total.lag_records for total in totals.values())
     ingested = totals["ingest"]

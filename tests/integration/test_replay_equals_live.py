@@ -11,6 +11,7 @@ import pytest
 from flow_bench import Bench
 
 from dataflows.connectors.records import heartbeat_time, published
+from dataflows.flows.logins import LOGINS
 from dataflows.flows.metric_parts import PARTS
 from dataflows.flows.payments import REQUESTS, with_names
 from dataflows.runtime.config import load_config
@@ -23,7 +24,7 @@ PARTITIONS = {"partitions": {"clickstream": 1, "customer_support": 2}}
 PREFIX = 700  # records, where they are taken one at a time
 
 # The slots that are compared, and the topics that each alone writes here; but for the parts of
-# metrics, which say of which metric they are.
+# metrics, which say of which metric they are, and incidents, which say whose they are.
 SLOTS = {
     ("ingest", "raw.clickstream", 0): ("events.clickstream", "late.clickstream", "dlq.clickstream"),
     ("ingest", "raw.transactions", 0): ("events.transactions", "dlq.transactions"),
@@ -34,6 +35,8 @@ SLOTS = {
     ("score", "scoring.requests", 0): ("scores", "alerts", "floods", "dlq.score"),
     ("measure", "events.clickstream", 0): (PARTS, "dlq.measure"),
     ("detect", PARTS, 0): ("metrics", "anomalies", "dlq.detect"),
+    ("watch", "events.clickstream", 0): ("incidents", LOGINS, "dlq.watch"),
+    ("watch", LOGINS, 0): ("incidents", "dlq.watch"),
 }
 WAYS = {  # batch_records, snapshot_interval, how many of the records; live: 500, 10s, all
     "one at a time": (1, "10s", 2_000),
@@ -50,6 +53,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     bench.run("ingest")
     bench.run("late", topic="late.clickstream")
     bench.run("sessionize", "features", "score", "measure", "detect")
+    bench.run("watch", topic="events.clickstream")
+    bench.run("watch", topic=LOGINS)
     return bench
 
 
@@ -72,6 +77,9 @@ def values(records: Sequence[Record]) -> list[bytes | None]:
 def of_source(topic: str, name: str, live: Bench, partition: int) -> list[bytes | None]:
     """What the live run published in topic `name`, of the source of the slot's topic."""
     said = values(read(live, name, partition))
+    if name == "incidents":
+        of_users = topic != LOGINS
+        return [each for each in said if (json.loads(each or b"")["device_id"] is None) == of_users]
     if name != PARTS:
         return said
     source = topic.partition(".")[2]
@@ -89,7 +97,7 @@ def replayed(
     dotted = {f"slots.{name}": value for name, value in settings.items()}
     out = directory / "out"
     config = load_config(None, {}, dotted)
-    source = topic.partition(".")[2]
+    source = topic.partition(".")[2] or topic
     report = replay(flow, source, file, out, config, final=False, as_records=True, arrival_us=0)
     assert report.totals.difference == 0
     return {name: said(out / f"{name}.jsonl") for name in SLOTS[slot]}
@@ -131,7 +139,7 @@ def test_replay_gives_what_the_live_run_published(
 
 @pytest.mark.parametrize(
     "slot",
-    [slot for slot in SLOTS if slot[0] in ("sessionize", "features", "score", "detect")],
+    [slot for slot in SLOTS if slot[0] in ("sessionize", "features", "score", "detect", "watch")],
     ids=flow_and_topic,
 )
 def test_restarts_and_the_return_of_an_older_state_change_nothing(
@@ -149,12 +157,12 @@ def test_restarts_and_the_return_of_an_older_state_change_nothing(
         if part == 2:
             shutil.rmtree(state)
             shutil.copytree(backup, state)
-        bench.run(flow)
+        bench.run(flow, topic=topic)
         if part == 0:
             shutil.copytree(state, backup)
     for name in SLOTS[slot]:
-        assert values(read(bench, name)) == values(read(live, name))
-    (status,) = slot_statuses(bench.shop, (flow,))
+        assert values(read(bench, name)) == of_source(topic, name, live, 0)
+    (status,) = (s for s in slot_statuses(bench.shop, (flow,)) if s.topic == topic)
     assert (status.lag_records, status.difference) == (0, 0)
     bench.log.close()
 

@@ -57,7 +57,7 @@ def test_topics_have_the_records_of_each_date_and_their_size(
         assert found.records == rows, topic
         assert found.bytes_each == Decimal(sum(sizes[topic])) / len(sizes[topic])
     assert {topic: topics[topic].readers for topic in topics if topic.startswith("events")} == {
-        "events.clickstream": 3,  # sessionize, measure and load
+        "events.clickstream": 4,  # sessionize, measure, watch and load
         "events.customer_profiles": 2,
         "events.customer_support": 2,
         "events.labels": 2,

@@ -75,7 +75,7 @@ def test_flows_share_pods_as_they_share_workers(tmp_path: Path) -> None:
     found = workers(config, wiring(config))
     assert {each.name: [flow.name for flow in each.flows] for each in found} == {
         **{name: [name] for name in config.service.alone},
-        "light": ["features", "score", "measure", "detect", "late"],
+        "light": ["features", "score", "measure", "detect", "watch", "late"],
     }
 
 

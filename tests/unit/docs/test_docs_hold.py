@@ -99,7 +99,7 @@ def settings() -> Iterator[tuple[str, str, object]]:
             continue
         else:
             # By default those that come with Tidegate.
-            own = field.name in ("schemas", "rules", "metrics", "warehouse_sql")
+            own = field.name in ("schemas", "rules", "metrics", "behaviours", "warehouse_sql")
             yield "", field.name, None if own else field.default
 
 

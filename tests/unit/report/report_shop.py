@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from dataflows.connectors.lake import LakeWriter
+from dataflows.contracts.timestamps import format_timestamps
 from services.report.facts import gather
 from services.report.model import Day, Facts, LagSample, RunFigures, WarehouseFacts
-from services.simulator.truth import FraudCase, GroundTruth, SourceTruth
+from services.simulator.truth import FraudCase, GroundTruth, MisuseCase, SourceTruth
 from services.status.slots import FlowTotals
 
 TIME = pa.timestamp("us", "UTC")
@@ -135,6 +136,18 @@ def write_lake(lake: Path) -> None:
         ],
     )
     write_anomalies(lake, [("n1", "clicks", None, at(1), 0.87, "clicks was 3, less than usual")])
+    stuffed = "9 logins failed from 8 accounts within 10 minutes from device d1; 0 went through"
+    write_incidents(
+        lake,
+        [
+            ("i1", "scraping", "medium", "u1", None, at(1), at(1.2), 1, False, 1, "50 products"),
+            ("i1", "scraping", "medium", "u1", None, at(1), at(1.4), 7, True, 2, "61 products"),
+            *(
+                ("i2", "credential_stuffing", "critical", None, "d1", at(2), at(2.1), n, over, r, s)
+                for n, over, r, s in ((1, False, 1, "soon"), (5, True, 2, stuffed))
+            ),
+        ],
+    )
     write(
         lake,
         "dead_letters",
@@ -188,6 +201,19 @@ def write_anomalies(lake: Path, rows: Sequence[Sequence[Any]]) -> None:
     write(lake, "anomalies", columns, rows)
 
 
+def write_incidents(lake: Path, rows: Sequence[Sequence[Any]]) -> None:
+    names = ("incident_id", "behaviour", "severity", "user_id", "device_id")
+    columns = {
+        **dict.fromkeys(names, pa.string()),
+        **dict.fromkeys(("started_at", "ended_at"), TIME),
+        "events": pa.int64(),
+        "is_over": pa.bool_(),
+        "revision": pa.int64(),
+        "text": pa.string(),
+    }
+    write(lake, "incidents", columns, rows)
+
+
 def totals() -> list[FlowTotals]:
     return [
         FlowTotals(
@@ -220,7 +246,8 @@ def totals() -> list[FlowTotals]:
             late=2,
             fates={"buffered": 2, "failed.too_late": 1},
         ),
-        FlowTotals(flow="load", records_in=36, good=36, fates={"good": 36}),
+        FlowTotals(flow="watch", records_in=8, good=6, late=2, fates={"good": 6, "late": 2}),
+        FlowTotals(flow="load", records_in=40, good=40, fates={"good": 40}),
     ]
 
 
@@ -255,6 +282,23 @@ def truth() -> GroundTruth:
             fraud("account_takeover", "t7"),
         ],
         bots=[],
+        misuse=[
+            misuse("credential_stuffing", at(2), "d1"),
+            misuse("credential_stuffing", at(20), "d1"),
+            misuse("cart_abuse", at(3), "d2"),
+        ],
+    )
+
+
+def misuse(kind: str, at_us: int, device: str) -> MisuseCase:
+    instant = format_timestamps(np.array([at_us]))[0]
+    return MisuseCase(
+        kind=kind,
+        user_ids=["u3"],
+        device_ids=[device],
+        clicks=9,
+        first_at=instant,
+        last_at=instant,
     )
 
 

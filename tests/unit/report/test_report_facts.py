@@ -187,6 +187,25 @@ def test_metrics(facts: Facts) -> None:
     assert (metrics.shown.lower, metrics.shown.upper) == ([None, 30.0], [None, 61.0])
 
 
+def test_behaviour(facts: Facts) -> None:
+    behaviour = facts.behaviour
+    assert behaviour.incidents == 2
+    kinds = {
+        kind.behaviour: (kind.incidents, kind.subjects, kind.hidden, kind.found)
+        for kind in behaviour.kinds
+    }
+    assert kinds == {
+        "credential_stuffing": (1, 1, 2, 1),
+        "scraping": (1, 1, None, None),
+        "cart_abuse": (0, 0, 1, 0),
+    }
+    assert [(top.behaviour, top.subject, top.events) for top in behaviour.top] == [
+        ("credential_stuffing", "d1", 5),
+        ("scraping", "u1", 7),
+    ]
+    assert behaviour.top[1].text == "61 products"
+
+
 def test_dead_letters_and_reprocess_requests(facts: Facts) -> None:
     assert [(of.reason, of.count, of.by_source) for of in facts.dead_letters] == [
         ("not_json", 2, {"clickstream": 1, "transactions": 1}),
@@ -260,6 +279,11 @@ def _repeat_an_anomaly(lake: Path) -> None:
     shop.write_anomalies(lake, [("n1", "clicks", None, shop.at(1), 0.87, "again")])
 
 
+def _repeat_an_incident(lake: Path) -> None:
+    row = ("i1", "scraping", "medium", "u1", None, shop.at(1), shop.at(1), 1, False, 1, "again")
+    shop.write_incidents(lake, [row])
+
+
 def _change_an_amount(lake: Path) -> None:
     columns = {"event_timestamp": shop.TIME, "lateness": pa.string(), "total_amount": shop.MONEY}
     row = (shop.at(1), "on_time", 1, "captured")
@@ -273,6 +297,7 @@ def _change_an_amount(lake: Path) -> None:
         (_repeat_an_alert, "lake: different alerts, against all alerts"),
         (_count_a_click_twice, "lake: clicks of all windows, against timely clicks then"),
         (_repeat_an_anomaly, "lake: anomalies, against windows of metrics whose score says so"),
+        (_repeat_an_incident, "lake: different incidents, against all that began"),
         (_change_an_amount, "lake: revenue in time in EUR, against what was paid"),
     ],
 )

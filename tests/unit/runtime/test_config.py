@@ -37,7 +37,7 @@ def test_the_full_reference_lists_every_key_at_its_default(monkeypatch: pytest.M
 
     assert keys_in(tomllib.loads(FULL.read_text())) == keys_of(Config)
     full = load_config(FULL)
-    folders = ("schemas", "rules", "metrics", "warehouse_sql")
+    folders = ("schemas", "rules", "metrics", "behaviours", "warehouse_sql")
     absolute = {name: str(Path(getattr(full, name)).resolve()) for name in folders}
     assert msgspec.structs.replace(full, **absolute) == Config()
 

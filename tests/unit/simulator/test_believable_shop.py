@@ -142,6 +142,7 @@ def test_people_shop_in_the_evening_and_at_the_weekend(events: Events) -> None:
 
 def test_customers_keep_to_their_devices(events: Events, month: Simulation) -> None:
     stolen = {device for case in month.truth.frauds for device in case.device_ids}
+    stolen |= {device for case in month.truth.misuse for device in case.device_ids}
     devices = defaultdict(set)
     for click in events["clickstream"]:
         if click.get("user_id") and click["device"]["device_id"] not in stolen:
