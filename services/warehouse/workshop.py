@@ -22,6 +22,7 @@ from services.warehouse.bronze import BronzeTable, bronze_tables
 from services.warehouse.changes import Holdings, holdings
 from services.warehouse.database import open_database
 from services.warehouse.dbt import Dbt, duckdb_target
+from services.warehouse.dbt_process import Node
 from services.warehouse.errors import WarehouseError
 from services.warehouse.held_lake import hold_lake
 from services.warehouse.ledger import fingerprint, made_with
@@ -40,6 +41,7 @@ class Workshop:
     last_made_with: str | None
     started: float = field(default_factory=time.monotonic)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    nodes: list[Node] = field(default_factory=list)  # what dbt has run so far
 
     @contextmanager
     def database(self) -> Iterator[duckdb.DuckDBPyConnection]:
