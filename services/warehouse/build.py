@@ -26,11 +26,13 @@ from services.warehouse.changes import (
     changed_cells,
     dates_to_build,
 )
+from services.warehouse.contents import Contents, contents_of
 from services.warehouse.dbt import Tell
 from services.warehouse.dbt_process import Node
 from services.warehouse.errors import ChecksFailed, WarehouseError
 from services.warehouse.failures import keep_failures, kept_failures
 from services.warehouse.ledger import Ledger
+from services.warehouse.lineage import Made, traced
 from services.warehouse.metrics import measured
 from services.warehouse.workshop import Workshop, workshop
 
@@ -74,7 +76,7 @@ def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None)
         ChecksFailed: a test fails.
         WarehouseError: there is no lake, a file of it is broken, or a model fails.
     """
-    with workshop(config) as shop, measured(shop.place, shop.nodes):
+    with workshop(config) as shop, measured(shop.place, shop.nodes), traced(shop.lineage):
         if full or shop.last_made_with != shop.fingerprint:
             return _build_all(shop, tell)
         shop.copy_last_good()
@@ -109,7 +111,7 @@ def reprocess(
             raise WarehouseError(
                 f"{asked.source!r} is no table of the lake; there are {', '.join(shop.tables)}"
             )
-        with measured(shop.place, shop.nodes):
+        with measured(shop.place, shop.nodes), traced(shop.lineage):
             return _reprocess(shop, asked, tell)
 
 
@@ -187,6 +189,7 @@ def _build_all(shop: Workshop, tell: Tell) -> Report:
 
 def _run(shop: Workshop, command: Sequence[str], dates: Sequence[date], tell: Tell) -> list[Node]:
     shop.refuse_gaps()
+    shop.lineage.begin()
     nodes = shop.dbt.run(command, dates=dates, tell=tell)
     shop.nodes.extend(nodes)
     _complain(shop, nodes)
@@ -240,9 +243,11 @@ def _finish(
             nodes=nodes,
         )
         rows = _gold_rows(database)
+        contents = contents_of(database) if shop.lineage.listens else Contents()
     os.replace(shop.place.scratch, shop.place.file)
     shop.place.failed.unlink(missing_ok=True)
     shop.place.failures.unlink(missing_ok=True)
+    shop.lineage.complete(Made(contents.rows, contents.columns))
     return _report(shop, kind, sorted(dates), nodes, rows)
 
 

@@ -17,12 +17,14 @@ class Contents(msgspec.Struct, frozen=True):
     """Of silver and gold; times in seconds since the epoch.
 
     `built` is when the build began that made it, `newest` the last arrival in a table, or else its
-    last event time or date; tables without any are left out. `quarantined` is by source and reason.
+    last event time or date; tables without any are left out. `columns` are names and types, in
+    order. `quarantined` is by source and reason.
     """
 
     built: float | None = None
     rows: Mapping[Table, int] = {}
     newest: Mapping[Table, float] = {}
+    columns: Mapping[Table, list[tuple[str, str]]] = {}
     quarantined: Mapping[tuple[str, str], int] = {}
     dead_letters: Mapping[str, int] = {}
 
@@ -31,11 +33,14 @@ def contents_of(database: duckdb.DuckDBPyConnection) -> Contents:
     """The figures of a warehouse that was built."""
     rows: dict[Table, int] = {}
     newest: dict[Table, float] = {}
-    for layer, name, columns in database.execute(
-        "SELECT table_schema, table_name, list(column_name) FROM information_schema.columns "
-        "WHERE table_schema IN ('silver', 'gold') GROUP BY 1, 2 ORDER BY 1, 2"
+    columns: dict[Table, list[tuple[str, str]]] = {}
+    for layer, name, column, kind in database.execute(
+        "SELECT table_schema, table_name, column_name, data_type FROM information_schema.columns "
+        "WHERE table_schema IN ('silver', 'gold') ORDER BY 1, 2, ordinal_position"
     ).fetchall():
-        tells = next((column for column in _TELLS_AGE if column in columns), "NULL")
+        columns.setdefault((layer, name), []).append((column, kind))
+    for (layer, name), of_table in columns.items():
+        tells = next((column for column in _TELLS_AGE if column in dict(of_table)), "NULL")
         (counted,) = database.execute(
             f'SELECT count(*), epoch(CAST(max({tells}) AS TIMESTAMPTZ)) FROM {layer}."{name}"'
         ).fetchall()
@@ -53,6 +58,7 @@ def contents_of(database: duckdb.DuckDBPyConnection) -> Contents:
         built,
         rows,
         newest,
+        columns,
         {(source, reason): count for source, reason, count in quarantined},
         dict(letters),
     )
