@@ -30,13 +30,13 @@ with found as (
 decided as (
 
     select
-        merges.source,
-        merges.event_date,
-        sum(case when merges.action = 'merge' then merges.events else -merges.events end)
+        decisions.source,
+        decisions.event_date,
+        sum(case when decisions.action = 'merge' then decisions.events else -decisions.events end)
             as event_count
-    from {{ bronze('merges') }} as merges
-    where merges.event_date >= date '1970-01-01'
-    group by merges.source, merges.event_date
+    from {{ bronze('merges') }} as decisions
+    where decisions.event_date >= date '1970-01-01'
+    group by decisions.source, decisions.event_date
 
 )
 
