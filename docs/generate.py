@@ -31,6 +31,7 @@ from services.schema.terminal import change_lines
 from services.supervisor.metrics import RESTARTS, UP
 from services.warehouse.bronze import bronze_tables
 from services.warehouse.json_to_csv_converter import json_to_csv
+from services.warehouse.metrics import DECLARED as OF_WAREHOUSE
 from services.warehouse.sources_yaml import sources_yaml
 
 DOCS = Path(__file__).resolve().parent
@@ -148,6 +149,10 @@ def cost_metrics() -> str:
     return "\n".join(map(_metric, OF_COST)) + "\n"
 
 
+def warehouse_metrics() -> str:
+    return "\n".join(map(_metric, OF_WAREHOUSE)) + "\n"
+
+
 def _metric(declared: Declared) -> str:
     kind = _KINDS[declared.family.__name__]
     name = declared.name + ("_total" if kind == "counter" else "")
@@ -235,6 +240,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "schema_history": schema_history,
     "silver": silver,
     "tables": tables,
+    "warehouse_metrics": warehouse_metrics,
     "worker_metrics": worker_metrics,
 }
 FILES: Mapping[Path, Callable[[], str]] = {

@@ -25,7 +25,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
@@ -86,13 +86,14 @@ class _Placed(msgspec.Struct, frozen=True):
     replaces: list[str] = []
 
 
-class _Commit(msgspec.Struct, frozen=True):
+class _Commit(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last thing a slot did to its table; `records` of all its writes so far, by date."""
 
     seq: int
     next_offset: int
     files: list[_Placed]
     records: dict[str, int] | None = None  # lakes of earlier versions do not say
+    removes: list[str] = []
 
 
 _decode_commit = msgspec.json.Decoder(_Commit).decode
@@ -194,6 +195,25 @@ class LakeWriter:
                 written[date] += len(part)
             self._publish(next_offset, placed, written)
 
+    def take_back(self, dates: Collection[str]) -> int:
+        """Removes what this slot has written of these dates; returns how many records that were.
+
+        All of it is gone, or nothing. Their offsets are not used again.
+
+        Raises:
+            LakeError: the disk does not take it.
+        """
+        self._resume()
+        with _explained(self._table.folder):
+            files = [file for file in self._mine() if file.date in dates]
+            if not files:
+                return 0
+            written = self._written()
+            taken = sum(written.pop(date) for date in {file.date for file in files})
+            self._stage()
+            self._publish(self.next_offset or 0, [], written, [file.path for file in files])
+        return taken
+
     def _written(self) -> Counter[str]:
         """Records of all writes so far, by date."""
         if self._commit is not None and self._commit.records is not None:
@@ -276,8 +296,14 @@ class LakeWriter:
     def _seq(self) -> int:
         return 0 if self._commit is None else self._commit.seq
 
-    def _publish(self, next_offset: int, files: list[_Placed], records: dict[str, int]) -> None:
-        commit = _Commit(self._seq + 1, next_offset, files, records)
+    def _publish(
+        self,
+        next_offset: int,
+        files: list[_Placed],
+        records: dict[str, int],
+        removes: Sequence[str] = (),
+    ) -> None:
+        commit = _Commit(self._seq + 1, next_offset, files, records, list(removes))
         self._table.store_commit(self._slot, commit)
         self._resume()
 
@@ -303,6 +329,7 @@ def lake_files(root: Path, table: str) -> list[Path]:
             before = place.progress()
             paths = {file.path for file in place.files()}
             for commit in before.unfinished.values():
+                paths -= set(commit.removes)
                 for file in commit.files:
                     paths -= {file.path, *file.replaces}
                     if file.replaces:
@@ -487,6 +514,8 @@ class _Table:
                 sync((self.folder / placed.path).parent)
                 for old in placed.replaces:
                     (self.folder / old).unlink(missing_ok=True)
+            for path in commit.removes:
+                (self.folder / path).unlink(missing_ok=True)
             staging.rmdir()
 
     def _place(self, staged: Path, placed: _Placed) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import repeat
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -16,17 +16,27 @@ from dataflows.connectors.records import Records, taken
 from dataflows.contracts import Contract
 from dataflows.contracts.timestamps import format_timestamps
 from dataflows.flows.devices import device_class
-from dataflows.flows.shop import Shop
+from dataflows.flows.reference import Versions
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Reference(Protocol):
+    """Versions of products and customers, wherever they come from."""
+
+    products: Versions
+    customers: Versions
+
+    def refresh(self) -> None:
+        """Takes in what has come since the last time."""
 
 
 class Enricher:
     """Adds to each event what the reference data said at its event time."""
 
-    def __init__(self, shop: Shop, contract: Contract):
+    def __init__(self, reference: Reference, contract: Contract):
         names = contract.Event.__struct_fields__
-        self._reference = shop.reference
+        self._reference = reference
         self._event_time = contract.event_time
         self._has_device = "device" in names
         self._user = contract.user if contract.source != "customer_profiles" else None

@@ -50,7 +50,7 @@ def ingest(slot: Slot, shop: Shop) -> Dataflow:
     records = read("read", flow, slot)
     decoded = map_value("decode", records, partial(decode, contract))
     classified = keep_large_state("classify", decoded, slot, partial(Classifier, slot, contract))
-    enriched = map_value("enrich", classified, partial(enrich, Enricher(shop, contract)))
+    enriched = map_value("enrich", classified, partial(enrich, Enricher(shop.reference, contract)))
     routed = map_value("route", enriched, partial(route, contract))
     publish("publish", routed, slot)
     return flow

@@ -53,7 +53,9 @@ def late(slot: Slot, shop: Shop) -> Dataflow:
     buffered = keep_state(
         "buffer", decoded, slot, partial(LateBuffer, slot.config.event_time, contract.source)
     )
-    enriched = map_value("enrich", buffered, partial(enrich, Enricher(shop, contract), contract))
+    enriched = map_value(
+        "enrich", buffered, partial(enrich, Enricher(shop.reference, contract), contract)
+    )
     publish("publish", enriched, slot)
     return flow
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -66,39 +66,21 @@ _decode_customer = msgspec.json.Decoder(_CustomerVersion).decode
 
 
 class Versions:
-    """All versions of each key of one topic, by event time."""
+    """All versions of each key, by event time.
 
-    def __init__(
-        self,
-        log: Log,
-        topic: str,
-        partitions: int,
-        key: str,
-        decode: Callable[[bytes], Any],
-        facts: type,
-    ):
-        ends = [log.offsets(topic, partition) for partition in range(partitions)]
-        self._readers = [log.reader(topic, p, low) for p, (low, _) in enumerate(ends)]
-        self._ends = [high for _, high in ends]
+    Args:
+        key: the field that tells what a version is of.
+        decode: a version from JSON, with `key`, `event_timestamp` and the fields of `facts`.
+        facts: what a look-up answers, as JSON.
+    """
+
+    def __init__(self, key: str, decode: Callable[[bytes], Any], facts: type):
         self._key, self._decode, self._facts = key, decode, facts
         self._versions: dict[str, tuple[list[int], list[msgspec.Raw]]] = {}
-        self._lock = threading.Lock()
 
-    def refresh(self) -> None:
-        """Takes in what has arrived since the last time."""
-        with self._lock:
-            for place, reader in enumerate(self._readers):
-                # What was there at the start is waited for; what comes later is seen as it comes.
-                give_up = time.monotonic() + FIRST_READ_S
-                while len(records := reader.read(READ_RECORDS)) or (
-                    reader.position < self._ends[place] and time.monotonic() < give_up
-                ):
-                    self._add([self._decode(value) for value in records.values if value])
-                    if not len(records):
-                        time.sleep(0.001)
-                self._ends[place] = 0
-
-    def _add(self, versions: Sequence[Any]) -> None:
+    def add(self, documents: Iterable[bytes]) -> None:
+        """Takes in more versions; of two with one event time the later added one holds."""
+        versions = [self._decode(document) for document in documents]
         times, _ = parse_timestamps([v.event_timestamp for v in versions])
         names = self._facts.__struct_fields__  # type: ignore[attr-defined]
         for version, time_us in zip(versions, times.tolist(), strict=True):
@@ -119,22 +101,56 @@ class Versions:
         ]
 
 
-class ReferenceData:
-    """The reference sources that enrichment knows."""
+def product_versions() -> Versions:
+    return Versions("product_id", _decode_product, ProductFacts)
 
-    def __init__(self, log: Log, topology: Topology):
-        def versions(
-            source: str, key: str, decode: Callable[[bytes], Any], facts: type
-        ) -> Versions:
-            topic = f"events.{source}"
-            return Versions(log, topic, topology.topics.get(topic, 0), key, decode, facts)
 
-        self.products = versions("product_catalog", "product_id", _decode_product, ProductFacts)
-        self.customers = versions("customer_profiles", "user_id", _decode_customer, CustomerFacts)
+def customer_versions() -> Versions:
+    return Versions("user_id", _decode_customer, CustomerFacts)
+
+
+class _Topic:
+    """A topic whose records are versions."""
+
+    def __init__(self, log: Log, topic: str, partitions: int, versions: Versions):
+        ends = [log.offsets(topic, partition) for partition in range(partitions)]
+        self._readers = [log.reader(topic, p, low) for p, (low, _) in enumerate(ends)]
+        self._ends = [high for _, high in ends]
+        self._versions = versions
+        self._lock = threading.Lock()
 
     def refresh(self) -> None:
-        self.products.refresh()
-        self.customers.refresh()
+        """Takes in what has arrived since the last time."""
+        with self._lock:
+            for place, reader in enumerate(self._readers):
+                # What was there at the start is waited for; what comes later is seen as it comes.
+                give_up = time.monotonic() + FIRST_READ_S
+                while len(records := reader.read(READ_RECORDS)) or (
+                    reader.position < self._ends[place] and time.monotonic() < give_up
+                ):
+                    self._versions.add(value for value in records.values if value)
+                    if not len(records):
+                        time.sleep(0.001)
+                self._ends[place] = 0
+
+
+class ReferenceData:
+    """The reference sources that enrichment knows, as the log has them."""
+
+    def __init__(self, log: Log, topology: Topology):
+        self.products, self.customers = product_versions(), customer_versions()
+        followed = {
+            "events.product_catalog": self.products,
+            "events.customer_profiles": self.customers,
+        }
+        self._topics = [
+            _Topic(log, topic, topology.topics.get(topic, 0), versions)
+            for topic, versions in followed.items()
+        ]
+
+    def refresh(self) -> None:
+        for topic in self._topics:
+            topic.refresh()
 
 
 def await_reference(shop: Shop, slot: Slot, contract: Contract) -> None:

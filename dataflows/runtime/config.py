@@ -85,6 +85,12 @@ class BigQuery(Section, frozen=True):
     warehouse_prefix: InDatasetName = ""
 
 
+class Warehouse(Section, frozen=True):
+    """What builds of the warehouse tell others (docs/how-to/warehouse.md)."""
+
+    lineage: str = ""
+
+
 class Retention(Section, frozen=True):
     """How long topics keep what no contract speaks of; a source's topics keep their records for the
     contract's retention_days."""
@@ -177,6 +183,7 @@ class Config(Section, frozen=True):
     slots: Slots = Slots()
     lake: Lake = Lake()
     bigquery: BigQuery = BigQuery()
+    warehouse: Warehouse = Warehouse()
     retention: Retention = Retention()
     topics: Topics = Topics()
     service: Service = Service()

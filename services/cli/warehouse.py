@@ -11,6 +11,7 @@ from services.cli import context
 
 if TYPE_CHECKING:
     from services.warehouse.build import Report
+    from services.warehouse.merges import Choice
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -103,6 +104,93 @@ def reprocess(
     with Progress() as progress:
         report = reprocess_dates(context.config(), asked, tell=progress.node)
     _show(report, json)
+
+
+Source = Annotated[str, typer.Option(metavar="SOURCE", help="The source of the events.")]
+First = Annotated[str, typer.Option("--from", metavar="DATE", help="Their first event date.")]
+Last = Annotated[
+    str | None, typer.Option("--to", metavar="DATE", help="The last one; default: the first.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command()
+def quarantined(json: Json = False) -> None:
+    """List events that came later than the horizon, by source and date: waiting, and merged.
+
+    Such an event is in no figure until somebody has it merged.
+
+    Example: `tidegate warehouse quarantined`
+    """
+    from services.warehouse.merges import quarantined as quarantined_dates
+    from services.warehouse.terminal import quarantined_lines
+
+    found = quarantined_dates(context.config())
+    if json:
+        import msgspec
+
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        print("\n".join(quarantined_lines(found)))
+
+
+@app.command()
+def merge(source: Source, first: First, last: Last = None, yes: Yes = False) -> None:
+    """Show what is quarantined of a source and dates, then merge it: into the lake, and build.
+
+    Afterwards silver and gold hold these events as if they had come in time, and a build from
+    nothing, or on another machine, of the same lake does so, too. The decision is in
+    `bronze.merges`. Can be cut off anywhere: merging again does what is left.
+
+    Example: `tidegate warehouse merge --source transactions --from 2026-05-01 --to 2026-05-03`
+    """
+    from services.warehouse.merges import merge as merge_quarantined
+    from services.warehouse.merges import quarantined as quarantined_dates
+    from services.warehouse.terminal import decision_lines, merge_plan_lines
+
+    choice = _choice(source, first, last)
+    config = context.config()
+    found = quarantined_dates(config, choice)
+    print("\n".join(merge_plan_lines(choice, found)))
+    if any(day.waiting for day in found) and not yes and not typer.confirm("Merge them?"):
+        raise typer.Exit(1)
+    decisions = merge_quarantined(config, choice)
+    if decisions:
+        print("\n".join(decision_lines(decisions)))
+        build()
+
+
+@app.command()
+def unmerge(source: Source, first: First, last: Last = None, yes: Yes = False) -> None:
+    """Show what was merged of a source and dates, then take it out again: of the lake, and build.
+
+    It is quarantined as before, and can be merged again. `bronze.merges` keeps both decisions.
+
+    Example: `tidegate warehouse unmerge --source transactions --from 2026-05-01`
+    """
+    from services.warehouse.merges import quarantined as quarantined_dates
+    from services.warehouse.merges import unmerge as unmerge_events
+    from services.warehouse.terminal import decision_lines, unmerge_plan_lines
+
+    choice = _choice(source, first, last)
+    config = context.config()
+    found = quarantined_dates(config, choice)
+    print("\n".join(unmerge_plan_lines(choice, found)))
+    if any(day.merged for day in found) and not yes and not typer.confirm("Take them out?"):
+        raise typer.Exit(1)
+    decisions = unmerge_events(config, choice)
+    if decisions:
+        print("\n".join(decision_lines(decisions)))
+        build()
+
+
+def _choice(source: str, first: str, last: str | None) -> Choice:
+    from services.warehouse.merges import Choice
+
+    choice = Choice(source, _date(first), _date(last or first))
+    if choice.last < choice.first:
+        raise typer.BadParameter(f"--to {last} is before --from {first}")
+    return choice
 
 
 @app.command()

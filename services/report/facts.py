@@ -333,13 +333,13 @@ def _lake_counts(lake: Lake, sources: Sequence[SourceCount]) -> LakeCounts:
                count(*) FILTER (status IS DISTINCT FROM 'refunded'),
                coalesce(sum(total_amount) FILTER (status IN ('authorized', 'captured')), 0)
                    ::DECIMAL(38, 2)
-           FROM transactions WHERE lateness <> 'buffered'"""
+           FROM transactions WHERE lateness IN ('on_time', 'late')"""
     )
     clicks, of_metric, anomalous = lake.row(
         f"""WITH clicks AS (FROM metrics WHERE metric = 'clicks' AND segment IS NULL)
             SELECT (
                     SELECT count(*) FROM events WHERE source = 'clickstream'
-                        AND lateness <> 'buffered'
+                        AND lateness IN ('on_time', 'late')
                         AND instant >= (SELECT min(window_start)::TIMESTAMP FROM clicks)
                         AND instant < (SELECT max(window_end)::TIMESTAMP FROM clicks)
                 ),

@@ -28,6 +28,8 @@ from services.warehouse.dbt import Dbt, ReadUpTo, Target, Tell
 from services.warehouse.dbt_process import Node
 from services.warehouse.errors import WarehouseError
 from services.warehouse.ledger import fingerprint
+from services.warehouse.lineage import Lineage, Made, Places, traced
+from services.warehouse.metrics import measured
 from services.warehouse.place import Place
 
 BigQueryTarget = Literal["bigquery", "bigquery_dev"]
@@ -73,42 +75,49 @@ def build_on_bigquery(
     place = Place(config.data_path / "warehouse" / target)
     lease = Lease(place.root, "the warehouse", Duration.parse("0s"))
     datasets = None
+    nodes: list[Node] = []
     try:
-        prefix = _NAMES_BEGIN[target] + config.bigquery.warehouse_prefix
-        datasets = Datasets(config.bigquery.dataset, prefix)
-        datasets.need_tables(tables)
-        held, last = datasets.holdings(tables), datasets.last_build()
-        kind, dates = _what_to_make(datasets, tables, held, last, full, made_with)
-        nodes: list[Node] = []
-        if kind != "unchanged":
-            datasets.keep_keys(load_key(config.data_path))
-            nodes = Dbt(project, place.dbt, _target(target, datasets)).run(
-                NODES if kind == "changed dates" else (*NODES, "--full-refresh"),
-                dates=dates if kind == "changed dates" else (),
-                read_up_to=read_up_to(tables, held),
-                tell=tell,
-            )
-            if error := complaint(nodes, datasets.name("gold"), _LEFT):
-                raise error
-            datasets.record(
-                LastBuild(last.number + 1 if last else 1, made_with, held),
+        with measured(place, nodes, target):
+            prefix = _NAMES_BEGIN[target] + config.bigquery.warehouse_prefix
+            datasets = Datasets(config.bigquery.dataset, prefix)
+            datasets.need_tables(tables)
+            held, last = datasets.holdings(tables), datasets.last_build()
+            kind, dates = _what_to_make(datasets, tables, held, last, full, made_with)
+            if kind != "unchanged":
+                datasets.keep_keys(load_key(config.data_path))
+                lineage = Lineage(config.warehouse.lineage, _places(datasets), place.dbt)
+                with traced(lineage, in_place=True):
+                    lineage.begin()
+                    nodes += Dbt(project, place.dbt, _target(target, datasets)).run(
+                        NODES if kind == "changed dates" else (*NODES, "--full-refresh"),
+                        dates=dates if kind == "changed dates" else (),
+                        read_up_to=read_up_to(tables, held),
+                        tell=tell,
+                    )
+                    if error := complaint(nodes, datasets.name("gold"), _LEFT):
+                        raise error
+                    datasets.record(
+                        LastBuild(last.number + 1 if last else 1, made_with, held),
+                        kind=kind,
+                        started_at=started_at,
+                        seconds=time.monotonic() - started,
+                        dates=sorted(dates),
+                        nodes=nodes,
+                    )
+                gold = f"{datasets.prefix}gold"
+                made = {(gold, name): count for name, count in datasets.gold_rows().items()}
+                lineage.complete(Made(made, {}))
+            return Report(
                 kind=kind,
-                started_at=started_at,
-                seconds=time.monotonic() - started,
+                lake=config.bigquery.dataset,
+                file=datasets.name("gold"),
                 dates=sorted(dates),
-                nodes=nodes,
+                seconds=round(time.monotonic() - started, 2),
+                models=sum(node.kind == "model" for node in nodes),
+                tests=sum(node.kind == "test" for node in nodes),
+                warnings=[node for node in nodes if node.status == "warn"],
+                rows=datasets.gold_rows(),
             )
-        return Report(
-            kind=kind,
-            lake=config.bigquery.dataset,
-            file=datasets.name("gold"),
-            dates=sorted(dates),
-            seconds=round(time.monotonic() - started, 2),
-            models=sum(node.kind == "model" for node in nodes),
-            tests=sum(node.kind == "test" for node in nodes),
-            warnings=[node for node in nodes if node.status == "warn"],
-            rows=datasets.gold_rows(),
-        )
     finally:
         if datasets is not None:
             datasets.close()
@@ -147,6 +156,10 @@ def read_up_to(tables: Iterable[str], held: Holdings) -> ReadUpTo:
 def _topic_and_partition(slot: str) -> tuple[str, int]:
     topic, _, partition = slot.rpartition(".")
     return topic, int(partition)
+
+
+def _places(datasets: Datasets) -> Places:
+    return Places("bigquery", "bigquery", f"{datasets.project}.{datasets.bronze}.")
 
 
 def _target(name: BigQueryTarget, datasets: Datasets) -> Target:

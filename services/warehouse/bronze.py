@@ -37,6 +37,14 @@ DEAD_LETTERS = pa.schema(
         ("value", pa.binary()),
     ]
 )
+MERGES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("action", pa.string()),
+        ("events", pa.int64()),
+        ("decided_at", TIME),
+    ]
+)
 _MADE_BY_FLOWS = {
     "sessions": ("session_id", "Sessions, every revision and retraction, by the day they began"),
     "scores": ("transaction_id", "The fraud score of each payment that the stream has seen"),
@@ -83,7 +91,7 @@ class BronzeTable:
 
 
 def bronze_tables(contracts: Mapping[str, Contract]) -> dict[str, BronzeTable]:
-    """Every table by name: a source's for each contract, then those that flows make."""
+    """Every table by name: a source's for each contract, those that flows make, and decisions."""
     tables = [_source(contract) for contract in contracts.values()]
     for topic, (schema, _) in DOCUMENTS.items():
         name = topic.replace(".", "_")
@@ -91,6 +99,8 @@ def bronze_tables(contracts: Mapping[str, Contract]) -> dict[str, BronzeTable]:
         tables.append(_table(name, schema, key, description))
     letters = "Records that are no event, and why, by the day of arrival"
     tables.append(_table("dead_letters", DEAD_LETTERS, "", letters))
+    merges = "Decisions to merge events later than the horizon, or to take them out, by their date"
+    tables.append(_table("merges", MERGES, "", merges))
     return {table.name: table for table in tables}
 
 

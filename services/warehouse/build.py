@@ -26,10 +26,14 @@ from services.warehouse.changes import (
     changed_cells,
     dates_to_build,
 )
+from services.warehouse.contents import Contents, contents_of
 from services.warehouse.dbt import Tell
 from services.warehouse.dbt_process import Node
 from services.warehouse.errors import ChecksFailed, WarehouseError
+from services.warehouse.failures import keep_failures, kept_failures
 from services.warehouse.ledger import Ledger
+from services.warehouse.lineage import Made, traced
+from services.warehouse.metrics import measured
 from services.warehouse.workshop import Workshop, workshop
 
 Kind = Literal["full", "changed dates", "reprocessed", "unchanged", "not asked"]
@@ -72,7 +76,7 @@ def build(config: Config, *, full: bool = False, tell: Tell = lambda name: None)
         ChecksFailed: a test fails.
         WarehouseError: there is no lake, a file of it is broken, or a model fails.
     """
-    with workshop(config) as shop:
+    with workshop(config) as shop, measured(shop.place, shop.nodes), traced(shop.lineage):
         if full or shop.last_made_with != shop.fingerprint:
             return _build_all(shop, tell)
         shop.copy_last_good()
@@ -107,25 +111,30 @@ def reprocess(
             raise WarehouseError(
                 f"{asked.source!r} is no table of the lake; there are {', '.join(shop.tables)}"
             )
-        shop.copy_last_good()
-        with shop.database() as database:
-            create_bronze(database, shop.tables, shop.place.lake, shop.config.lake_path)
-            ledger = Ledger(database)
-            before, answered = ledger.holdings, ledger.answered
-            if asked is not None:
-                cells = _cells(shop, asked)
-            else:
-                # A request may be in the lake before the events that it speaks of, or after them.
-                cells = _requested_cells(database, shop, answered)
-                cells |= cells_with_late_events(before, shop.held)
-                answered = _request_count(database)
-            if not cells:
-                return _report(shop, "not asked", [], [], _gold_rows(database))
-            dates = _with_what_changed_there(database, shop, cells, before)
-        done = {cell: slots for cell, slots in shop.held.items() if cell[1] in dates}
-        rest = {cell: slots for cell, slots in before.items() if cell[1] not in dates}
-        nodes = _run(shop, NODES, sorted(dates), tell)
-        return _finish(shop, "reprocessed", dates, {**rest, **done}, nodes, answered)
+        with measured(shop.place, shop.nodes), traced(shop.lineage):
+            return _reprocess(shop, asked, tell)
+
+
+def _reprocess(shop: Workshop, asked: Asked | None, tell: Tell) -> Report:
+    shop.copy_last_good()
+    with shop.database() as database:
+        create_bronze(database, shop.tables, shop.place.lake, shop.config.lake_path)
+        ledger = Ledger(database)
+        before, answered = ledger.holdings, ledger.answered
+        if asked is not None:
+            cells = _cells(shop, asked)
+        else:
+            # A request may be in the lake before the events that it speaks of, or after them.
+            cells = _requested_cells(database, shop, answered)
+            cells |= cells_with_late_events(before, shop.held)
+            answered = _request_count(database)
+        if not cells:
+            return _report(shop, "not asked", [], [], _gold_rows(database))
+        dates = _with_what_changed_there(database, shop, cells, before)
+    done = {cell: slots for cell, slots in shop.held.items() if cell[1] in dates}
+    rest = {cell: slots for cell, slots in before.items() if cell[1] not in dates}
+    nodes = _run(shop, NODES, sorted(dates), tell)
+    return _finish(shop, "reprocessed", dates, {**rest, **done}, nodes, answered)
 
 
 def _with_what_changed_there(
@@ -180,7 +189,9 @@ def _build_all(shop: Workshop, tell: Tell) -> Report:
 
 def _run(shop: Workshop, command: Sequence[str], dates: Sequence[date], tell: Tell) -> list[Node]:
     shop.refuse_gaps()
+    shop.lineage.begin()
     nodes = shop.dbt.run(command, dates=dates, tell=tell)
+    shop.nodes.extend(nodes)
     _complain(shop, nodes)
     return nodes
 
@@ -189,6 +200,7 @@ def _complain(shop: Workshop, nodes: Sequence[Node]) -> None:
     """Raises if a model failed, or a test; what was built is kept for a look."""
     kept = "the warehouse is as it was; `tidegate warehouse query --failed` asks what was built"
     if error := complaint(nodes, str(shop.place.file), kept):
+        keep_failures(shop.place.failures, shop.started_at, nodes)
         os.replace(shop.place.scratch, shop.place.failed)
         raise error
 
@@ -218,7 +230,9 @@ def _finish(
 ) -> Report:
     with shop.database() as database:
         create_bronze(database, shop.tables, shop.config.lake_path)
-        Ledger(database).record(
+        ledger = Ledger(database)
+        ledger.record_failures(kept_failures(shop.place.failures))
+        ledger.record(
             fingerprint=shop.fingerprint,
             holdings=held,
             answered=answered,
@@ -229,8 +243,11 @@ def _finish(
             nodes=nodes,
         )
         rows = _gold_rows(database)
+        contents = contents_of(database) if shop.lineage.listens else Contents()
     os.replace(shop.place.scratch, shop.place.file)
     shop.place.failed.unlink(missing_ok=True)
+    shop.place.failures.unlink(missing_ok=True)
+    shop.lineage.complete(Made(contents.rows, contents.columns))
     return _report(shop, kind, sorted(dates), nodes, rows)
 
 

@@ -8,11 +8,13 @@ from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
+import msgspec
 
 from services.warehouse.bronze import BronzeTable
 from services.warehouse.changes import Holdings
 from services.warehouse.database import open_database
 from services.warehouse.dbt_process import Node
+from services.warehouse.failures import FailedNode
 
 _TABLES = """
     CREATE SCHEMA IF NOT EXISTS meta;
@@ -27,8 +29,12 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS meta.node_results (
         build_id BIGINT, kind VARCHAR, name VARCHAR, status VARCHAR, seconds DOUBLE,
         failures BIGINT, message VARCHAR
+    );
+    CREATE TABLE IF NOT EXISTS meta.failed_nodes (
+        started_at TIMESTAMPTZ, kind VARCHAR, name VARCHAR, status VARCHAR, seconds DOUBLE,
+        failures BIGINT, message VARCHAR
     )"""
-_HISTORY = ("builds", "node_results")
+_HISTORY = ("builds", "node_results", "failed_nodes")
 
 
 class Ledger:
@@ -41,8 +47,13 @@ class Ledger:
     def take_history(self, file: Path) -> None:
         """The builds so far, out of another warehouse; for one that begins anew."""
         self._database.execute(f"ATTACH '{_text(file)}' AS earlier (READ_ONLY)")
+        there = self._database.execute(
+            "SELECT table_name FROM duckdb_tables() "
+            "WHERE database_name = 'earlier' AND schema_name = 'meta'"
+        ).fetchall()
         for table in _HISTORY:
-            self._database.execute(f"INSERT INTO meta.{table} FROM earlier.meta.{table}")
+            if (table,) in there:  # not all of them in one of an earlier version
+                self._database.execute(f"INSERT INTO meta.{table} FROM earlier.meta.{table}")
         self._database.execute("DETACH earlier")
 
     @property
@@ -94,8 +105,18 @@ class Ledger:
         ]
         self._insert("node_results", results, 7)
 
+    def record_failures(self, failed: Sequence[FailedNode]) -> None:
+        """What failed in builds since the last good one; again is no more than once."""
+        for started_at in {node.started_at for node in failed}:
+            self._database.execute(
+                "DELETE FROM meta.failed_nodes WHERE started_at = ?", [started_at]
+            )
+        self._insert("failed_nodes", [msgspec.structs.astuple(node) for node in failed], 7)
+
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]], columns: int) -> None:
         """All at once: a statement a row takes a second for some thousands."""
+        if not rows:
+            return
         values = [[row[column] for row in rows] for column in range(columns)]
         lists = ", ".join(["unnest(?)"] * columns)
         self._database.execute(f"INSERT INTO meta.{table} SELECT {lists}", values)
@@ -115,6 +136,15 @@ def made_with(file: Path) -> str | None:
         except duckdb.CatalogException:
             return None
     return None if row is None else str(row[0])
+
+
+def last_nodes(database: duckdb.DuckDBPyConnection) -> list[Node]:
+    """What dbt ran in the last build of a warehouse."""
+    rows = database.execute(
+        "SELECT kind, name, status, seconds, '', message, failures FROM meta.node_results "
+        "WHERE build_id = (SELECT max(build_id) FROM meta.builds)"
+    ).fetchall()
+    return [Node(*row) for row in rows]
 
 
 def fingerprint(project: Path, tables: Mapping[str, BronzeTable]) -> str:

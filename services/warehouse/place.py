@@ -35,6 +35,11 @@ class Place(NamedTuple):
         return self.root / "failed.duckdb"
 
     @property
+    def failures(self) -> Path:
+        """What failed in builds since the last good one."""
+        return self.root / "failures.json"
+
+    @property
     def lake(self) -> Path:
         """The lake as it was when the build began."""
         return self.building / "lake"
@@ -43,6 +48,11 @@ class Place(NamedTuple):
     def dbt(self) -> Path:
         """dbt's own files: manifest, results, log."""
         return self.root / "dbt"
+
+    @property
+    def metrics(self) -> Path:
+        """Of the last build, in Prometheus' text format."""
+        return self.root / "metrics.prom"
 
     @property
     def docs(self) -> Path:

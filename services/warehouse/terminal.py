@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 from rich.console import Console
@@ -19,6 +19,9 @@ from rich.text import Text
 from services.warehouse.build import Report
 from services.warehouse.dbt_process import Node
 from services.warehouse.query import Answer
+
+if TYPE_CHECKING:
+    from services.warehouse.merges import Choice, Decision, QuarantinedDate
 
 _KINDS = {
     "full": "all of them anew",
@@ -74,6 +77,67 @@ def lines(report: Report) -> list[str]:
     hold = report.tests - len(report.warnings)
     warned = [f"! {node.name}: {node.message}" for node in report.warnings]
     return [*head, *tables, "", f"✓ {report.models} models, {hold} tests hold", *warned]
+
+
+def quarantined_lines(dates: Sequence[QuarantinedDate]) -> list[str]:
+    """A line a source and date, with the command that merges what waits there."""
+    if not dates:
+        return ["Nothing has come later than the horizon."]
+    width = max(len(day.source) for day in dates)
+    rows = [f"{'source':<{width}}  event date  {'waiting':>9}  {'merged':>9}  decided"]
+    for day in dates:
+        decided = f"{day.decided_at:%Y-%m-%d %H:%M:%SZ}" if day.decided_at else ""
+        name = str(day.event_date or "unknown")
+        row = f"{day.source:<{width}}  {name:<10}  {day.waiting:>9,}  {day.merged:>9,}  {decided}"
+        rows.append(row.rstrip())
+    if any(day.event_date is None for day in dates):
+        rows += ["", "unknown: they no longer fit their contract, and cannot be merged."]
+    if any(day.waiting and day.event_date for day in dates):
+        rows += [
+            "",
+            "`tidegate warehouse merge --source SOURCE --from DATE --to DATE` merges them.",
+        ]
+    return rows
+
+
+def merge_plan_lines(choice: Choice, dates: Sequence[QuarantinedDate]) -> list[str]:
+    """What a merge would do, date by date."""
+    waiting = {day.event_date: day.waiting for day in dates if day.waiting}
+    if not waiting:
+        return [f"Nothing of {_span(choice)} is quarantined."]
+    events = f"{sum(waiting.values()):,} events"
+    return [
+        f"Quarantined of {_span(choice)}: {events}, to be merged into silver and gold.",
+        *(f"  {day}  {count:>9,}" for day, count in waiting.items()),
+    ]
+
+
+def unmerge_plan_lines(choice: Choice, dates: Sequence[QuarantinedDate]) -> list[str]:
+    """What taking events out again would do, date by date."""
+    merged = {day.event_date: day.merged for day in dates if day.merged}
+    if not merged:
+        return [f"Nothing of {_span(choice)} was merged."]
+    events = f"{sum(merged.values()):,} events"
+    return [
+        f"Merged of {_span(choice)}: {events}, to be taken out of silver and gold.",
+        *(f"  {day}  {count:>9,}" for day, count in merged.items()),
+    ]
+
+
+def decision_lines(decisions: Sequence[Decision]) -> list[str]:
+    """What was decided, a line a date."""
+    done = {"merge": "Merged", "unmerge": "Taken out"}
+    return [
+        f"{done[decision.action]}: {decision.events:,} events of {decision.source} of "
+        f"{decision.event_date}."
+        for decision in decisions
+    ]
+
+
+def _span(choice: Choice) -> str:
+    if choice.first == choice.last:
+        return f"{choice.source} of {choice.first}"
+    return f"{choice.source} of {choice.first} to {choice.last}"
 
 
 def print_answer(answer: Answer) -> None:

@@ -22,9 +22,11 @@ from services.warehouse.bronze import BronzeTable, bronze_tables
 from services.warehouse.changes import Holdings, holdings
 from services.warehouse.database import open_database
 from services.warehouse.dbt import Dbt, duckdb_target
+from services.warehouse.dbt_process import Node
 from services.warehouse.errors import WarehouseError
 from services.warehouse.held_lake import hold_lake
 from services.warehouse.ledger import fingerprint, made_with
+from services.warehouse.lineage import Lineage, Places
 from services.warehouse.place import Place
 
 
@@ -38,8 +40,10 @@ class Workshop:
     held: Holdings
     fingerprint: str
     last_made_with: str | None
+    lineage: Lineage
     started: float = field(default_factory=time.monotonic)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    nodes: list[Node] = field(default_factory=list)  # what dbt has run so far
 
     @contextmanager
     def database(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -106,6 +110,13 @@ def workshop(config: Config) -> Iterator[Workshop]:
             holdings(place.lake, tables),
             fingerprint(Path(config.warehouse_sql), tables),
             made_with(place.file),
+            Lineage(
+                config.warehouse.lineage,
+                Places(
+                    f"duckdb://{place.file.absolute()}", "file", f"{config.lake_path.absolute()}/"
+                ),
+                place.dbt,
+            ),
         )
     finally:
         shutil.rmtree(place.building, ignore_errors=True)

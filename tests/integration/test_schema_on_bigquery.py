@@ -85,7 +85,7 @@ def test_tables_are_made_grow_and_are_then_as_planned(
 ) -> None:
     sources = [folder.name for folder in (HOUSE / "schemas").iterdir() if folder.is_dir()]
     of_flows = {"sessions", "scores", "alerts", "floods", "incidents", "metrics"}
-    of_flows |= {"anomalies", "reprocess_requests", "dead_letters"}
+    of_flows |= {"anomalies", "reprocess_requests", "dead_letters", "merges"}
     assert {step["table"] for step in steps(tidegate)} == {*sources} - {"history"} | of_flows
     assert f"made {NAME}.transactions" in apply(tidegate)
     assert steps(tidegate) == []

@@ -42,6 +42,8 @@ BREAKS = {
     "SET valid_to = valid_to + INTERVAL 1 SECOND",
     "every_event_is_in_gold": "DELETE FROM gold.fct_events WHERE event_type = 'search'",
     "silver_has_every_event_of_the_lake": "DELETE FROM silver.stg_labels WHERE verdict = 'fraud'",
+    "bronze_has_what_was_merged": "CREATE OR REPLACE VIEW bronze.merges AS SELECT "
+    "'labels' AS source, 'merge' AS action, 1 AS events, DATE '2026-03-02' AS event_date",
     "dead_letters_are_few": "INSERT INTO silver.stg_dead_letters "
     "SELECT l.* FROM silver.stg_dead_letters l, range(500)",
 }

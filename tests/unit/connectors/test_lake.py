@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from glob import glob
@@ -234,6 +235,50 @@ class TestCompact:
             assert writer.compact(min_files=2) == 0
         assert "stay apart" in caplog.text
         assert len(lake_files(tmp_path, "t")) == 2
+
+
+DAY = "2026-11-21"
+
+
+class TestTakeBack:
+    def test_removes_dates_of_its_slot_and_nothing_else(
+        self, tmp_path: Path, writer: LakeWriter
+    ) -> None:
+        write(LakeWriter(tmp_path, "t", "other"), 40)
+        for _ in range(2):
+            write(writer, 20)
+        gone = [row for row in expected(40) if str(row[2]) == DAY]
+        assert writer.take_back([DAY, "2001-01-01"]) == len(gone) > 5
+        found = Counter(query(everything(tmp_path), "n, text, event_date"))
+        assert found == Counter(expected(40)) + Counter(expected(40)) - Counter(gone)
+        assert writer.next_offset == 40
+        assert lake_gaps(tmp_path, "t") == []
+        assert writer.take_back([DAY]) == 0
+        write(LakeWriter(tmp_path, "t", "load.t.0"), 20)
+        assert lake_gaps(tmp_path, "t") == []
+        assert len(query(everything(tmp_path), "n")) == 40 + 60 - len(gone)
+
+    def test_at_any_step_all_of_it_is_gone_or_nothing(self) -> None:
+        kept = [row for row in expected(40) if str(row[2]) != DAY]
+        for steps in range(200):
+            with tempfile.TemporaryDirectory(prefix="crash-lake") as folder:
+                root = Path(folder)
+                write(opened(root), 20)
+                write(opened(root), 20)
+                done = False
+                with dies_after(steps):
+                    opened(root).take_back([DAY])
+                    done = True
+                found = sorted(query(listed(root), "n, text, event_date"))
+                assert found in (expected(40), kept)
+                opened(root)
+                assert sorted(query(everything(root), "n, text, event_date")) == found
+                assert lake_gaps(root, "t") == []
+            if done:
+                assert found == kept
+                assert steps > 10
+                return
+        raise AssertionError("never done")
 
 
 class Crash(BaseException):

@@ -18,7 +18,7 @@ events as (
         count(case when source = 'clickstream' then 1 end) as click_count,
         count(distinct user_id) as user_count,
         count(case when lateness = 'late' then 1 end) as late_count,
-        count(case when lateness = 'buffered' then 1 end) as merged_count
+        count(case when lateness in ('buffered', 'expired') then 1 end) as merged_count
     from {{ ref('fct_events') }}
     where event_date >= date '1970-01-01'
     group by event_date

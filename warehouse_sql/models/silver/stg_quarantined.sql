@@ -1,6 +1,7 @@
 {#
     Events that are well-formed and still in no figure: later than the stream and the warehouse take
-    them, without the user that they need, or named in the quarantine seed.
+    them, without the user that they need, or named in the quarantine seed. Late ones that somebody
+    has had merged are not among them any more.
 #}
 {% set sources = {
     'clickstream': 'event_id',
@@ -11,19 +12,41 @@
     'transactions': 'transaction_id',
 } %}
 
-with refused as (
+with merged as (
+
+    {% for table in sources -%}
+        select
+            'raw.{{ table }}' as raw_topic,
+            events._log_partition as raw_partition,
+            events.raw_offset
+        from {{ bronze(table) }} as events
+        where
+            events.event_date >= date '1970-01-01'
+            and events._topic = 'merged.{{ table }}'
+        {% if not loop.last %}union all{% endif %}
+    {% endfor %}
+),
+
+refused as (
 
     select
-        {{ dbt.split_part('contract', "'/'", 1) }} as source,
+        {{ dbt.split_part('letters.contract', "'/'", 1) }} as source,
         cast(null as {{ dbt.type_string() }}) as event_key,
-        reason,
-        message,
-        arrived_at,
-        _topic,
-        _log_partition,
-        _offset
-    from {{ ref('stg_dead_letters') }}
-    where reason in ('too_late', 'missing_user')
+        letters.reason,
+        letters.message,
+        letters.arrived_at,
+        letters._topic,
+        letters._log_partition,
+        letters._offset
+    from {{ ref('stg_dead_letters') }} as letters
+    left join merged
+        on
+            letters.raw_topic = merged.raw_topic
+            and letters.raw_partition = merged.raw_partition
+            and letters.raw_offset = merged.raw_offset
+    where
+        letters.reason = 'missing_user'
+        or (letters.reason = 'too_late' and merged.raw_offset is null)
 
 ),
 
