@@ -155,7 +155,7 @@ def test_a_new_field_is_told_with_all_that_a_reader_needs(shop: Shop) -> None:
     )
     columns = {step.column for step in told(found, "dbt", "add")}
     assert columns == {"coupon", "note", "tip", "tags", "labels"}
-    assert len(told(found, "bigquery", "create")) == 15
+    assert len(told(found, "bigquery", "create")) == 16
     assert found.refused == []
     shop.apply(tables := Tables())
     shop.edit("labels", lambda schema: schema["properties"].update(why={"type": "string"}))
@@ -318,7 +318,7 @@ def test_apply_does_what_plan_says_once(shop: Shop) -> None:
     shop.add_fields()
     tables = Tables()
     said = shop.apply(tables)
-    assert [line.split()[0] for line in said] == ["made"] * 15 + ["wrote"] * 3
+    assert [line.split()[0] for line in said] == ["made"] * 16 + ["wrote"] * 3
     found = shop.plan(tables)
     assert (found.changes, found.refused) == ([], [])
     assert shop.apply(tables) == []
