@@ -194,8 +194,9 @@ def _new_slots(n: int) -> NDArray[Any]:
 def encode_names(names: Sequence[str | None]) -> tuple[bytes, NDArray[np.int32]]:
     """Names in UTF-8, one after the other, and their lengths in bytes, -1 for None."""
     missing: list[int] = []
+    present: Sequence[str] = names  # type: ignore[assignment]
     try:
-        joined, present = "".join(names), names  # type: ignore[arg-type]
+        joined = "".join(present)
     except TypeError:
         missing = [i for i, name in enumerate(names) if name is None]
         present = [name or "" for name in names]
