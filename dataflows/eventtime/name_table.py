@@ -194,7 +194,7 @@ def _new_slots(n: int) -> NDArray[Any]:
 def encode_names(names: Sequence[str | None]) -> tuple[bytes, NDArray[np.int32]]:
     """Names in UTF-8, one after the other, and their lengths in bytes, -1 for None."""
     missing: list[int] = []
-    present: Sequence[str] = names  # type: ignore[assignment]
+    present: Any = names
     try:
         joined = "".join(present)
     except TypeError:
