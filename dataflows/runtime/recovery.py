@@ -6,7 +6,9 @@ import errno
 import fcntl
 import os
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
@@ -85,11 +87,25 @@ def was_reset(directory: Path) -> bool:
     return (directory / STORE / RESET_NOTE).is_file()
 
 
+# Where Bytewax will resume, as it works it out itself: at what the last execution has told to be
+# done, or where that began.
+_UNFINISHED = """
+    FROM snaps WHERE snap_epoch >= (
+        SELECT max(epoch) FROM (
+            SELECT ex_num, resume_epoch AS epoch FROM exs
+            UNION ALL SELECT ex_num, worker_frontier FROM fronts
+        ) WHERE ex_num = (SELECT max(ex_num) FROM exs)
+    )
+"""
+
+
 def open_recovery(directory: Path) -> RecoveryConfig:
     """The Bytewax store of a slot, made if there is none.
 
     A fresh store is made beside and renamed, so that a kill cannot leave half of one; making
     one twice would panic.
+
+    Raises sqlite3.Error if the store is damaged or cannot be written.
     """
     store = directory / STORE
     if not store.is_dir():
@@ -98,4 +114,19 @@ def open_recovery(directory: Path) -> RecoveryConfig:
         fresh.mkdir()
         init_db_dir(fresh, 1)
         fresh.rename(store)
+    for part in store.glob("part-*.sqlite3"):
+        _forget_unfinished(part)
     return RecoveryConfig(store)
+
+
+def _forget_unfinished(part: Path) -> None:
+    """Removes snapshots of an epoch that was not done when the process was killed.
+
+    Bytewax does not resume from them, but leaves them, and numbers that epoch again. A state that
+    gets nothing in it writes no snapshot, so the one left behind would pass for its own later: of
+    records that the source's snapshot of the time has not read.
+    """
+    with closing(sqlite3.connect(part)) as connection:
+        if connection.execute(f"SELECT 1 {_UNFINISHED} LIMIT 1").fetchone():
+            with connection:
+                connection.execute(f"DELETE {_UNFINISHED}")

@@ -9,6 +9,7 @@ long as a slot is a pure function of its log.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -132,9 +133,18 @@ def _run_dataflow(slot: Slot, build: Callable[[Slot], Dataflow]) -> None:
         raise trouble from error
 
 
+_SQLITE_IN_RUST = {
+    sqlite3.SQLITE_NOTADB: "NotADatabase",
+    sqlite3.SQLITE_CORRUPT: "DatabaseCorrupt",
+    sqlite3.SQLITE_FULL: "DiskFull",
+}
+
+
 def _store_trouble(slot: Slot, error: BaseException) -> TidegateError | None:
     """What is wrong with Bytewax's store, which is an SQLite file too, in words for a person."""
     place, text = f"slot {slot.name}: its state in {slot.directory}", str(error)
+    if isinstance(error, sqlite3.Error):
+        text = f"SqliteFailure: {_SQLITE_IN_RUST.get(error.sqlite_errorcode, '')} {text}"
     if "NotADatabase" in text or "DatabaseCorrupt" in text:
         return Refused(
             f"{place} is damaged; restore it, or rebuild it from the log with "
