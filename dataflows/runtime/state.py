@@ -13,6 +13,8 @@ import bytewax.operators as op
 import msgspec
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 
+from dataflows.connectors.records import Records
+from dataflows.decodable import make_decodable
 from dataflows.eventtime.changed_rows import Changes
 from dataflows.eventtime.snapshots import Buffer, SnapshotError
 from dataflows.runtime.handover import handed_over
@@ -25,7 +27,7 @@ Out = TypeVar("Out", covariant=True)
 
 S = TypeVar("S", bound="Rows")
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3  # 2 did not say which records the state has seen
 _MAGIC: Final = b"\xc1tide"  # no snapshot of version 1 begins like this
 
 
@@ -93,19 +95,30 @@ def keep_large_state(
     return op.stateful_batch(step_id, up, lambda resume: _Logic(slot, resume, keep))
 
 
+class _Body(msgspec.Struct, array_like=True):
+    whole: memoryview | None
+    journal: Reference = ()
+    next_offset: int = 0
+
+
+make_decodable(_Body)
+
+
 class Saved(NamedTuple):
-    """What a snapshot says: the state itself, or where in the journal it is."""
+    """What a snapshot says: the state itself, or where in the journal it is, and the offset behind
+    the last record that it has seen."""
 
     version: int
     whole: Buffer | None
     journal: Reference = ()
+    next_offset: int = 0
 
     def encode(self) -> bytes:
-        body = (self.whole, self.journal)
+        body = (self.whole, self.journal, self.next_offset)
         return b"".join((_MAGIC, bytes([self.version]), msgspec.msgpack.encode(body)))
 
 
-_decode_saved = msgspec.msgpack.Decoder(tuple[memoryview | None, Reference]).decode
+_decode_body = msgspec.msgpack.Decoder(_Body).decode
 
 
 def read_saved(resume: bytes) -> Saved:
@@ -122,10 +135,10 @@ def read_saved(resume: bytes) -> Saved:
             "of Tidegate that wrote it"
         )
     try:
-        whole, journal = _decode_saved(body)
+        found = _decode_body(body)
     except msgspec.MsgspecError as error:
         raise SnapshotError(f"it is damaged ({error}); restore it") from error
-    return Saved(version, whole, journal)
+    return Saved(version, found.whole, found.journal, found.next_offset)
 
 
 class Keeper(Generic[S]):
@@ -156,18 +169,19 @@ class Keeper(Generic[S]):
         self.state = self._restore([whole])
         self._replaced = True
 
-    def save(self) -> bytes:
+    def save(self, next_offset: int = 0) -> bytes:
         """A snapshot; what the one before it refers to is kept until the next call."""
         limit = self._limit // 2 if self._in_journal else self._limit
         if self.state.snapshot_bytes >= limit:
             changes = self.state.changes(everything=self._replaced or not self._in_journal)
             self._in_journal, self._replaced = True, False
-            return Saved(STATE_VERSION, None, self._journal.append(changes)).encode()
+            journal = self._journal.append(changes)
+            return Saved(STATE_VERSION, None, journal, next_offset).encode()
         self._journal.drop_obsolete()
         if self._in_journal:
             self._journal.retire()
             self._in_journal = False
-        return Saved(STATE_VERSION, self.state.snapshot()).encode()
+        return Saved(STATE_VERSION, self.state.snapshot(), (), next_offset).encode()
 
 
 class _Whole:
@@ -181,10 +195,10 @@ class _Whole:
     def replace(self, whole: bytes) -> None:
         self.state = self._restore(whole)
 
-    def save(self) -> bytes:
+    def save(self, next_offset: int) -> bytes:
         blob = self.state.snapshot()
         self.state_bytes = len(blob)
-        return Saved(STATE_VERSION, blob).encode()
+        return Saved(STATE_VERSION, blob, (), next_offset).encode()
 
 
 class _Logic(StatefulBatchLogic[Any, Any, bytes]):
@@ -197,7 +211,9 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
     ):
         self._slot, self._is_handed_over = slot, is_handed_over
         try:
-            self._kept = keep(None if resume is None else read_saved(resume))
+            saved = None if resume is None else read_saved(resume)
+            self._next_offset = saved.next_offset if saved else 0
+            self._kept = keep(saved)
         except Exception as error:
             slot.fail(_explained(slot, error))
 
@@ -209,11 +225,23 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
 
     def _process(self, value: Any) -> Any:
         """Every batch has its `records`; those of a state that is handed over come alone."""
+        self._take_note(value.records)
         if self._is_handed_over and value.records.headers is not None:
             state = handed_over(value.records, self._slot.flow, self._slot.log)
             if state is not None:
                 self._kept.replace(state)
         return self._kept.state.process(value)
+
+    def _take_note(self, records: Records) -> None:
+        """Refuses records that the state has seen: whatever brought them again, they count once."""
+        first = int(records.offsets[0])
+        if first < self._next_offset:
+            raise Refused(
+                f"slot {self._slot.name}: its state has seen the records before offset "
+                f"{self._next_offset}, and is given those from {first} on once more, which would "
+                f"count twice; rebuild it from the log with `tidegate reset {self._slot.flow}`"
+            )
+        self._next_offset = int(records.offsets[-1]) + 1
 
     def on_eof(self) -> tuple[list[Any], bool]:
         return [], self.RETAIN  # the end of a run is not the end of the data
@@ -221,7 +249,7 @@ class _Logic(StatefulBatchLogic[Any, Any, bytes]):
     def snapshot(self) -> bytes:
         started = time.monotonic()
         try:
-            blob = self._kept.save()
+            blob = self._kept.save(self._next_offset)
         except Exception as error:
             self._slot.fail(_explained(self._slot, error))
         self._slot.stats.snapshotted(self._kept.state_bytes, time.monotonic() - started)

@@ -17,7 +17,7 @@ from flow_bench import Bench
 from dataflows.connectors.records import END_OF_TIME_US, heartbeat
 from dataflows.flows.opening import builder
 from dataflows.runtime.recovery import STORE
-from dataflows.runtime.slot import Slot, run_slot
+from dataflows.runtime.slot import Refused, Slot, run_slot
 
 EVENTS = "events.clickstream"
 IDLE_S = 1.0  # several epochs
@@ -90,7 +90,9 @@ def part_of(slot: Slot) -> Path:
     return slot.directory / STORE / "part-0.sqlite3"
 
 
-def test_records_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def after_a_kill_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A shop whose slot was killed between snapshots and note, and again when it had gone on for
+    some epochs without records; nine clicks, of which the state covers five."""
     bench = Bench(tmp_path, **SETTINGS)
     (slot,) = bench.shop.slots("sessionize")
     part, before, later = part_of(slot), tmp_path / "before", tmp_path / "later"
@@ -107,8 +109,28 @@ def test_records_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with closing(sqlite3.connect(part)) as connection:
         (reached,) = connection.execute("SELECT max(worker_frontier) FROM fronts").fetchone()
     assert reached > unfinished + 1
+    return bench
 
+
+def test_records_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = after_a_kill_in_between(tmp_path, monkeypatch)
     bench.log.append([heartbeat(EVENTS, 0, END_OF_TIME_US)])
     bench.run("sessionize")
     sessions = [json.loads(record.value) for record in bench.records("sessions") if record.value]
     assert [session["event_count"] for session in sessions] == [9]
+
+
+def test_a_state_that_has_seen_what_it_is_given_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a store ever give such a state again."""
+    with monkeypatch.context() as careless:
+        careless.setattr("dataflows.runtime.recovery._forget_unfinished", lambda part: None)
+        bench = after_a_kill_in_between(tmp_path, careless)
+        with pytest.raises(Refused) as refused:
+            bench.run("sessionize")
+    assert str(refused.value) == (
+        "slot sessionize.events.clickstream.0: its state has seen the records before offset 9, and "
+        "is given those from 5 on once more, which would count twice; rebuild it from the log with "
+        "`tidegate reset sessionize`"
+    )

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from dataflows.eventtime.dedup import Deduplicator
 from dataflows.eventtime.sessions import Sessions, SessionSettings
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.runtime.journal import Journal, JournalDamaged
-from dataflows.runtime.state import STATE_VERSION, Keeper, read_saved
+from dataflows.runtime.state import STATE_VERSION, Keeper, Saved, read_saved
 
 SETTINGS = SessionSettings(
     gap_us=10, bound_us=5, lateness_us=40, max_duration_us=10**9, max_events=50, horizon_us=80
@@ -177,6 +178,10 @@ def test_a_state_is_written_whole_below_the_limit_and_in_a_journal_from_it_on(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_snapshot_of_version_1_is_the_state_itself() -> None:
-    assert read_saved(b"\x92\x01\x02") == (1, b"\x92\x01\x02", ())
+def test_snapshots_of_every_version_are_read() -> None:
+    assert read_saved(b"\x92\x01\x02") == (1, b"\x92\x01\x02", (), 0)
+    second = b"\xc1tide\x02" + msgspec.msgpack.encode((b"state", [(3, 40)]))
+    assert read_saved(second) == (2, b"state", ((3, 40),), 0)
+    third = read_saved(Saved(STATE_VERSION, b"state", ((3, 40),), 17).encode())
+    assert third == (STATE_VERSION, b"state", ((3, 40),), 17)
     assert read_saved(Keeper(Path("unused"), 10**9, Counted, None).save()).version == STATE_VERSION
