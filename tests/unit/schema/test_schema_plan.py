@@ -33,7 +33,7 @@ from services.schema.terminal import history_lines, plan_lines
 from services.warehouse.bronze import bronze_tables, create_bronze
 from services.warehouse.sources_yaml import HEAD
 
-TODAY = date(2026, 11, 27)
+TODAY = date(2027, 1, 2)
 SOURCES = Path("warehouse_sql", "models", "bronze", "sources.yml")
 
 
@@ -323,7 +323,7 @@ def test_apply_does_what_plan_says_once(shop: Shop) -> None:
     assert (found.changes, found.refused) == ([], [])
     assert shop.apply(tables) == []
     last = chronicle(Path(shop.config.schemas))[-1]
-    assert (last.source, last.date) == ("transactions", "2026-11-27")
+    assert (last.source, last.date) == ("transactions", "2027-01-02")
     assert any("+ coupon: text, optional" in line for line in history_lines([last], whole=False))
 
 
@@ -361,7 +361,7 @@ def test_what_was_cut_off_anywhere_is_finished_by_applying_again(
     shop.apply(tables)
     assert (shop.plan(tables).changes, shop.plan(tables).refused) == ([], [])
     recorded = [
-        entry for entry in chronicle(Path(shop.config.schemas)) if entry.date == "2026-11-27"
+        entry for entry in chronicle(Path(shop.config.schemas)) if entry.date == "2027-01-02"
     ]
     assert [entry.source for entry in recorded] == ["labels", "transactions"]
 
