@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -51,6 +51,7 @@ from dataflows.runtime.state import keep_large_state
 
 SNAPSHOT_VERSION: Final = 1
 BESIDE: Final = "incidents"
+MOST_PIECES: Final = 10**9  # of a click
 TELL_TIME_US: Final = 600_000_000  # event time between two words of it into logins
 
 
@@ -86,7 +87,7 @@ class Click(Timed, gc=False, kw_only=True):
     user_id: str | None = None
     event_type: str = ""
     product_id: str | None = None
-    quantity: int | None = None
+    quantity: Annotated[int, msgspec.Meta(ge=-MOST_PIECES, le=MOST_PIECES)] | None = None
     device: Device = Device()
     geo: Geo = Geo()
 

@@ -122,6 +122,8 @@ def test_no_json_option_is_left_untried() -> None:
     of_warehouse = {
         ("warehouse", command) for command in ("build", "docs", "freshness", "query", "reprocess")
     }  # test_what_programs_read has a warehouse to ask
+    # test_expired_events_are_merged has some in quarantine
+    of_warehouse.add(("warehouse", "quarantined"))
     # test_archive_commands has an archive to look at
     archive = {("archive", c) for c in ("export", "list", "verify", "restore", "drill")}
     # test_cost_command has a warehouse to price

@@ -33,7 +33,7 @@ SOURCES = {"clickstream": "event_id", "transactions": "transaction_id"}
 STAGES = {"product_view": 1, "add_to_cart": 2, "view_cart": 2, "checkout_start": 3, "purchase": 4}
 FUNNEL = ("visit", "product_view", "cart", "checkout", "purchase")
 TYPES = {*STAGES, "page_view", "category_view", "search", "remove_from_cart"}
-UNREAD_BY_LOAD = ("raw.", "late.", "scoring.", "metrics.", "dlq.load")
+UNREAD_BY_LOAD = ("raw.", "late.", "scoring.", "metrics.", "logins", "dlq.load")
 
 _QUIET = logging.getLogger("verifier")
 _QUIET.setLevel(logging.CRITICAL)

@@ -393,6 +393,11 @@ def test_the_commands(
     assert lines[0] == "source             event date    waiting     merged  decided"
     assert f"clickstream        2026-03-03  {count:>9}          0" in lines
     assert lines[-1].startswith("`tidegate warehouse merge --source SOURCE")
+    told = json.loads(run("-d", "shop", "warehouse", "quarantined", "--json").out)
+    (tuesday,) = (
+        day for day in told if (day["source"], day["event_date"]) == ("clickstream", "2026-03-03")
+    )
+    assert (tuesday["waiting"], tuesday["merged"]) == (count, 0)
 
     merged = run("-d", "shop", "warehouse", "merge", *dates, "--yes")
     assert merged.code == 0, merged
