@@ -78,8 +78,7 @@ class Request(msgspec.Struct, gc=False, array_like=True, tag=LAYOUT):
     """n > 0 payments with their customers' features, on their way to the second hop.
 
     A column each field: numbers as little-endian int64[n] or float64[n, features] (NaN for null) in
-    base64, declared features by the version of their spec. Written as an array, LAYOUT first: names
-    would take most of its bytes and of the time, and a record a payment as much again.
+    base64, declared features by the version of their spec. Written as an array, LAYOUT first.
     """
 
     times_us: bytes
