@@ -224,7 +224,8 @@ def decode_requests(records: Records) -> Requested:
 
 
 def _whole(requests: Sequence[Request], name: str) -> NDArray[np.int64]:
-    return np.frombuffer(b"".join([getattr(each, name) for each in requests]), _WHOLE)
+    # Kernels are compiled for arrays that may be written to; those of bytes may not.
+    return np.frombuffer(bytearray().join([getattr(each, name) for each in requests]), _WHOLE)
 
 
 def request_ends(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
