@@ -69,28 +69,6 @@ def format_timestamps(us: NDArray[np.int64]) -> list[str]:
     return out.tobytes().decode("ascii").splitlines()
 
 
-def canonical_timestamps(
-    values: Sequence[str | int | float | None], us: NDArray[np.int64]
-) -> list[str]:
-    """`format_timestamps(us)`, where n readable `values` were read as `us`.
-
-    Much faster where all are in the canonical form already, as those are that Tidegate wrote.
-    """
-    return list(values) if _are_canonical(values) else format_timestamps(us)  # type: ignore[arg-type]
-
-
-def _are_canonical(values: Sequence[str | int | float | None]) -> bool:
-    """For values that are readable: whether each is text in the canonical form."""
-    try:
-        if set(map(len, values)) != {_CANONICAL_LENGTH}:  # type: ignore[arg-type]
-            return False
-        text = "".join(values).encode("ascii")  # type: ignore[arg-type]
-    except (TypeError, UnicodeEncodeError):
-        return False
-    lines = np.frombuffer(text, np.uint8).reshape(-1, _CANONICAL_LENGTH)
-    return bool((lines[:, [10, 19, 26]] == np.frombuffer(b"T.Z", np.uint8)).all())
-
-
 def _scan_mixed(
     values: Sequence[str | int | float | None],
     us: NDArray[np.int64],

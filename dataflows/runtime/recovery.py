@@ -87,16 +87,15 @@ def was_reset(directory: Path) -> bool:
     return (directory / STORE / RESET_NOTE).is_file()
 
 
-# Where Bytewax will resume, as it works it out itself: at what the last execution has told to be
-# done, or where that began.
-_UNFINISHED = """
-    FROM snaps WHERE snap_epoch >= (
-        SELECT max(epoch) FROM (
-            SELECT ex_num, resume_epoch AS epoch FROM exs
-            UNION ALL SELECT ex_num, worker_frontier FROM fronts
-        ) WHERE ex_num = (SELECT max(ex_num) FROM exs)
-    )
-"""
+RESUME_EPOCH = """(
+    SELECT max(epoch) FROM (
+        SELECT ex_num, resume_epoch AS epoch FROM exs
+        UNION ALL SELECT ex_num, worker_frontier FROM fronts
+    ) WHERE ex_num = (SELECT max(ex_num) FROM exs)
+)"""
+"""In a store: the epoch that Bytewax does next, from snapshots of those before it. It is the one
+that its only worker had reached, or where the last execution began."""
+_UNFINISHED = f"FROM snaps WHERE snap_epoch >= {RESUME_EPOCH}"
 
 
 def open_recovery(directory: Path) -> RecoveryConfig:

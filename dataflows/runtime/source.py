@@ -136,8 +136,9 @@ class _Reader(StatefulSourcePartition[tuple[str, Records], dict[str, Any]]):
         """What was published before the start apart from what was not: an output made of several
         records is then there or not, never in part."""
         row = int(np.searchsorted(batch.offsets, self._published_to or 0))
-        parts = (batch.slice(0, row), batch.slice(row, len(batch)))
-        return [part for part in parts if len(part)]
+        if not 0 < row < len(batch):
+            return [batch]
+        return [batch.slice(0, row), batch.slice(row, len(batch))]
 
     def _apart(self, records: Records) -> list[Records]:
         """Batches with each state that is handed over on its own; half of one waits."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from dataflows.errors import TidegateError
 from dataflows.eventtime.snapshots import SnapshotError
 from dataflows.runtime.journal import Reference, journal_files, read_frames
-from dataflows.runtime.recovery import JOURNAL, STORE
+from dataflows.runtime.recovery import JOURNAL, RESUME_EPOCH, STORE
 from dataflows.runtime.state import Saved, read_saved
 
 STORE_FILE = "part-0.sqlite3"
@@ -63,18 +63,11 @@ def read_state(directory: Path) -> SlotState | None:
     return SlotState(int(source["offset"]), source["fingerprint"], saved)
 
 
-# Bytewax goes on before the epoch that every worker has reached, and there is one worker.
-_LAST_SNAPSHOTS = """
-WITH
-    last AS (SELECT ex_num, resume_epoch FROM exs ORDER BY ex_num DESC LIMIT 1),
-    reached AS (
-        SELECT max(last.resume_epoch, coalesce(max(worker_frontier), 0)) AS epoch
-        FROM last LEFT JOIN fronts ON fronts.ex_num = last.ex_num
-    )
-SELECT ser_change FROM snaps AS s, reached
+_LAST_SNAPSHOTS = f"""
+SELECT ser_change FROM snaps AS s
 WHERE ser_change IS NOT NULL AND snap_epoch = (
     SELECT max(snap_epoch) FROM snaps AS t
-    WHERE t.step_id = s.step_id AND t.state_key = s.state_key AND t.snap_epoch < reached.epoch
+    WHERE t.step_id = s.step_id AND t.state_key = s.state_key AND t.snap_epoch < {RESUME_EPOCH}
 )
 """
 
