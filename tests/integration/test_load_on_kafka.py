@@ -32,7 +32,9 @@ from services.status.slots import SlotStatus, slot_statuses
 
 pytestmark = pytest.mark.kafka
 
-SEED, KILLS, PATIENCE_S = 11, 3, 120.0
+SEED, PATIENCE_S = 11, 120.0
+KILLED_AT = ("before commit", "mid transaction", "after commit")
+STRUCK = Path(__file__).parents[1] / "faults" / "struck_worker.py"
 LATE = ("late.clickstream/0", "late.clickstream/1")
 LOADED = {
     "clickstream": ("events.clickstream", "buffered.clickstream"),
@@ -72,9 +74,8 @@ def bench(broker: Broker, tmp_path: Path) -> Bench:
 def test_every_record_is_in_the_lake_once(bench: Bench, broker: Broker, tmp_path: Path) -> None:
     moments = random.Random(SEED)
     lake = tmp_path / "data" / "lake"
-    worked = run_killed(bench, broker, "late", LATE, moments, lake)
-    worked += run_killed(bench, broker, "load", loaded_slots(), moments, lake)
-    assert worked >= KILLS, "killed too late: give the flows more to do"
+    run_killed(bench, broker, "late", LATE, moments)
+    run_killed(bench, broker, "load", loaded_slots(), moments)
 
     for table, topics in LOADED.items():
         wanted = Counter(
@@ -123,46 +124,28 @@ def statuses(bench: Bench) -> list[SlotStatus]:
 
 
 def run_killed(
-    bench: Bench,
-    broker: Broker,
-    flow: str,
-    slots: Sequence[str],
-    moments: random.Random,
-    lake: Path,
-) -> int:
-    """Runs the slots until nothing is left, killed a few times: at random, and right after the
-    lake took something that the log does not know of yet. How many kills left something to do."""
-    give_up, kills, hits = time.monotonic() + PATIENCE_S, 0, 0
-    while (left := lag(bench, flow)) or not kills:
+    bench: Bench, broker: Broker, flow: str, slots: Sequence[str], moments: random.Random
+) -> None:
+    """Runs the slots until nothing is left, killed a few times: right before a commit, when the
+    lake has taken something that the log does not know of yet, in the middle of one, after one."""
+    for point in KILLED_AT:
+        strike = [str(STRUCK), f"{point}:{moments.randint(1, 4)}"]
         # Other sizes each time: what is written anew never falls where the last run stopped.
         sizes: Settings = {
             "slots.batch_records": moments.randrange(20, 60),
             "lake.file_records": moments.randrange(60, 140),
         }
-        process = start(broker, lake.parent, flow, slots, {**SETTINGS, **sizes})
-        seen = commits(lake)
-        while lag(bench, flow) == left and commits(lake) == seen:
-            assert process.poll() is None, "the worker ended by itself"
-            assert time.monotonic() < give_up, f"{flow} does not come on"
-            time.sleep(0.01)
-        if kills < KILLS:
-            if kills % 2:
-                time.sleep(moments.uniform(0.0, 0.3))
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills, hits = kills + 1, hits + (lag(bench, flow) > 0)
-            continue
-        while lag(bench, flow):
-            assert time.monotonic() < give_up, f"{flow} does not catch up"
-            time.sleep(0.1)
-        process.terminate()
-        assert process.wait(60) == 0
-    return hits
-
-
-def commits(lake: Path) -> dict[str, bytes]:
-    """What the lake says it holds of each slot."""
-    return {str(path): path.read_bytes() for path in lake.glob("*/_commits/*.json")}
+        process = start(broker, bench, strike, flow, slots, {**SETTINGS, **sizes})
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
+        assert lag(bench, flow), "killed too late: give the flows more to do"
+    process = start(broker, bench, ["-m", "services.cli"], flow, slots, SETTINGS)
+    give_up = time.monotonic() + PATIENCE_S
+    while lag(bench, flow):
+        assert process.poll() is None, "the worker ended by itself"
+        assert time.monotonic() < give_up, f"{flow} does not catch up"
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 0
 
 
 def lag(bench: Bench, flow: str) -> int:
@@ -170,11 +153,17 @@ def lag(bench: Bench, flow: str) -> int:
 
 
 def start(
-    broker: Broker, data: Path, flow: str, slots: Sequence[str], configured: Settings
+    broker: Broker,
+    bench: Bench,
+    program: Sequence[str],
+    flow: str,
+    slots: Sequence[str],
+    configured: Settings,
 ) -> subprocess.Popen[bytes]:
     chosen = [argument for slot in slots for argument in ("--slot", slot)]
     settings = {f"TIDEGATE_{k.upper().replace('.', '_')}": str(v) for k, v in configured.items()}
+    settings["TIDEGATE_DATA_DIR"] = str(bench.shop.config.data_dir)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "services.cli", "-d", str(data), "run", flow, *chosen],
+        [sys.executable, "-P", *program, "run", flow, *chosen],
         env={**os.environ, **settings, "TIDEGATE_BUS": broker.url},
     )
