@@ -20,6 +20,7 @@ from benchmarks.kafka_cases import (
     ingest_on_kafka,
     scoring_on_kafka,
     sessionize_on_kafka,
+    sessionize_on_kafka_unsaved,
 )
 from benchmarks.library_cases import (
     anomaly_scores_river,
@@ -266,7 +267,8 @@ CASES: dict[str, Callable[[int, int], Measured]] = {
     for case in (
         *(sessions_kernel, sessionize, ingest, scoring, load, load_into_bigquery, restart),
         *(snapshot_stall, snapshot_stall_10s, stock_bytewax, anomaly_scores, nab_score),
-        *(sessionize_on_kafka, ingest_on_kafka, features_on_kafka, scoring_on_kafka),
+        *(sessionize_on_kafka, sessionize_on_kafka_unsaved, ingest_on_kafka),
+        *(features_on_kafka, scoring_on_kafka),
         *(warehouse_full, warehouse_day, warehouse_late),
         *(timelines_kernel, model_batches, model_batches_scikit_learn),
         *(model_one_row, model_one_row_scikit_learn),

@@ -34,6 +34,7 @@ PIECE = 10_000
 WAIT_S = 300.0
 POLL_S = 0.05
 ONE_EACH = {"clickstream": 1, "transactions": 1}
+SNAPSHOT_INTERVAL = "10s"  # the default of the configuration
 
 Block = tuple[list[bytes | None], list[bytes | None]]
 
@@ -105,11 +106,19 @@ def broker() -> Iterator[Broker]:
             started.kill()
 
 
-def throughput(hops: Mapping[str, str], blocks: Iterable[Block], events: int) -> Measured:
+def throughput(
+    hops: Mapping[str, str],
+    blocks: Iterable[Block],
+    events: int,
+    snapshot_interval: str = SNAPSHOT_INTERVAL,
+) -> Measured:
     """Flows over partition 0 of their topics, each on the output of the one before, in a process of
     its own: exactly once, snapshots on. `blocks` holds WARM_UP_EVENTS more than `events`."""
     with broker() as kafka, tempfile.TemporaryDirectory() as directory:
-        overrides = {"data_dir": directory, "bus": kafka.url, "partitions": ONE_EACH}
+        overrides = {
+            **{"data_dir": directory, "bus": kafka.url, "partitions": ONE_EACH},
+            "slots.snapshot_interval": snapshot_interval,
+        }
         log = open_shop(load_config(None, {}, overrides)).log
         feed = Feed(kafka.url.removeprefix("kafka://"), next(iter(hops.values())))
         records = [record for keys, values in blocks for record in zip(keys, values, strict=True)]
@@ -129,6 +138,12 @@ def throughput(hops: Mapping[str, str], blocks: Iterable[Block], events: int) ->
 def sessionize_on_kafka(users: int, events: int) -> Measured:
     """Kafka -> decode -> sessions -> Kafka."""
     return throughput({"sessionize": "events.clickstream"}, _visits(users, events), events)
+
+
+def sessionize_on_kafka_unsaved(users: int, events: int) -> Measured:
+    """The same without any snapshot on the way."""
+    hops = {"sessionize": "events.clickstream"}
+    return throughput(hops, _visits(users, events), events, snapshot_interval="1h")
 
 
 def ingest_on_kafka(users: int, events: int) -> Measured:
@@ -167,6 +182,9 @@ def worker(
     environment = {
         "TIDEGATE_BUS": bus,
         "TIDEGATE_CONFIG": _config_file(Path(data_dir)),
+        "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": str(
+            settings.get("slots.snapshot_interval", SNAPSHOT_INTERVAL)
+        ),
         "OMP_NUM_THREADS": "1",
         "RUST_BACKTRACE": "0",
     }

@@ -29,6 +29,7 @@ from services.broker.broker import Broker
 
 TICK_S = 0.01
 ALERTS_S = 20
+ALERTS_S_BEFORE = 4  # until it counts: a thousand alerts an hour of one rule are a flood
 WARM_UP_S = 90.0  # at most: imports, compilation, the first alerts
 SETTLE_S = 45.0  # a young broker compiles its code, for which it takes a core
 CAUGHT_UP_S = 0.5
@@ -52,12 +53,12 @@ class Traffic:
         self._made = 0
         self.sent: dict[str, float] = {}
 
-    def tick(self, number: int) -> None:
+    def tick(self, number: int, alerts_s: int) -> None:
         now = time.time()
         (at,) = format_timestamps(np.array([int(now * 1e6)]))
         for user in self._rng.integers(0, 20_000, self._a_tick).tolist():
             self._pay(f"u-{user:05d}", at)
-        if number % round(1 / TICK_S / ALERTS_S) == 0:
+        if number % round(1 / TICK_S / alerts_s) == 0:
             self.sent[self._pay(f"again-{number % 7}", at)] = time.time()
         self._producer.poll(0)
 
@@ -142,7 +143,7 @@ def pay_and_watch(
     counted_from = end = started + WARM_UP_S
     while (now := time.time()) < end + PATIENCE_S:
         if now < end and now >= started + number * TICK_S:
-            traffic.tick(number)
+            traffic.tick(number, ALERTS_S if now >= counted_from else ALERTS_S_BEFORE)
             number += 1
         for message in consumer.consume(100, timeout=0.002):
             if message.error() is None:

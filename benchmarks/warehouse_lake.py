@@ -128,7 +128,7 @@ def write_day(
     topic = topic or (f"events.{table.name}" if table.of_contract else table.name)
     lineage = {"_topic": f"'{topic}'", "_partition": "0", "_offset": "n"}
     values = {**_TABLES[table.name], **lineage}
-    empty = database.from_arrow(table.schema.empty_table())
+    empty = database.from_arrow(table.in_lake.empty_table())
     columns = ", ".join(
         f'CAST({values.get(column, "NULL")} AS {kind}) AS "{column}"'
         for column, kind in zip(empty.columns, empty.types, strict=True)
