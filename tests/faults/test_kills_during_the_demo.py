@@ -34,7 +34,7 @@ PAYMENTS = "what was looked up for each payment"
 ID = re.compile('"transaction_id": "([^"]*)"')
 # How long a demo publishes, for each kill: whoever is to be killed has to be started again first,
 # which takes a busy machine seconds.
-SECONDS_A_KILL = 2.0
+SECONDS_A_KILL = 3.0
 
 # What differs between any two demos: when a record arrived; how far ahead of that an event of the
 # far future is; and what ingest had seen of catalogue and profiles when it looked something up.
@@ -152,7 +152,7 @@ def run(directory: Path, arguments: Sequence[str], kills: Iterator[tuple[float, 
 
 def kill(demo: Demo, supervisor: bool) -> bool:
     """Kills one; between two lives there is nobody to kill for a moment."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 60
     while time.monotonic() < give_up and demo.process.poll() is None:
         try:
             if pids := demo.supervisor() if supervisor else demo.workers():

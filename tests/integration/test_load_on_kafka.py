@@ -30,7 +30,7 @@ from services.simulator.settings import FaultRates, SimulationSettings
 from services.simulator.simulate import simulate
 from services.status.slots import SlotStatus, slot_statuses
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 SEED, PATIENCE_S = 11, 120.0
 KILLED_AT = ("before commit", "mid transaction", "after commit")
