@@ -13,6 +13,7 @@ from places import Running
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MB = 1 << 20
 STARTED_S = 30.0
+LOGS = "*-wal"
 
 
 def resident_mb(pid: int) -> float:
@@ -23,12 +24,18 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def size_mb(directory: Path) -> float:
-    total = 0
-    for file in directory.rglob("*"):
+def sizes_mb(directory: Path, pattern: str) -> list[float]:
+    sizes = []
+    for file in directory.rglob(pattern):
         with suppress(OSError):  # a file that is gone takes up nothing
-            total += file.stat().st_size
-    return total / MB
+            sizes.append(file.stat().st_size / MB)
+    return sizes
+
+
+def state_mb(directory: Path) -> float:
+    """Without write-ahead logs: SQLite folds one in from 1,000 pages on, so that the sizes of many
+    say when their processes were started, not what these keep."""
+    return sum(sizes_mb(directory, "*")) - sum(sizes_mb(directory, LOGS))
 
 
 def worker_name(pid: int) -> str | None:
@@ -59,7 +66,8 @@ class Samples:
                     continue
                 self.taken[f"{name} MB"].append(resident_mb(pid))
                 self.taken[f"{name} descriptors"].append(descriptors(pid))
-        self.taken["state MB"].append(size_mb(state))
+        self.taken["state MB"].append(state_mb(state))
+        self.taken["longest write-ahead log MB"].append(max(sizes_mb(state, LOGS), default=0.0))
 
     def growth(self) -> dict[str, tuple[float, float]]:
         """The medians of the second third of the time, and of the last."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from faults_table import Figures
-from footprint import Samples, assert_flat, resident_mb, size_mb
+from footprint import Samples, assert_flat, resident_mb, state_mb
 from ground import Ground, Make, strike_a_worker
 from places import Running
 from proxy import Proxy
@@ -58,7 +58,7 @@ def test_a_million_keys_of_which_most_expire(ground: Make, figures: Figures) -> 
         shop.drain("ingest", "sessionize")
         time.sleep(2.0)  # a snapshot or two
         memory.append(resident_mb(ingest.process.pid) + resident_mb(sessionize.process.pid))
-        state.append(size_mb(shop.place.data / "state"))
+        state.append(state_mb(shop.place.data / "state"))
     print([round(mb) for mb in memory], [round(mb, 1) for mb in state])
     figures.add(
         keys=WAVES * KEYS,
