@@ -289,7 +289,7 @@ class Shop:
 
     def _incidents(self) -> None:
         """Of some clicks' users, or devices; most are over, and some of those turned out to have
-        begun the day before."""
+        begun the day before, some to be none."""
         clicks = [d.document for d in self.deliveries if d.topic == "events.clickstream"]
         for click in self._random.sample(clicks, 30):
             start = datetime.fromisoformat(click["event_timestamp"])
@@ -318,7 +318,7 @@ class Shop:
                 over = began | {
                     "started_at": first.isoformat(),
                     "ended_at": (start + timedelta(minutes=5)).isoformat(),
-                    "events": 7,
+                    "events": self._random.choice((0, 7, 7)),
                     "is_over": True,
                     "revision": 2,
                     "text": began["text"].replace("1 thing", "7 things"),

@@ -47,7 +47,11 @@ class Truth:
             for session in self._last_revisions("sessions", "session_id")
             if session["superseded_by"] is None
         ]
-        self.incidents = self._last_revisions("incidents", "incident_id")
+        self.incidents = [
+            incident
+            for incident in self._last_revisions("incidents", "incident_id")
+            if incident["events"]
+        ]
         self.versions = self._versions()
 
     def _first(self, source: str) -> list[Document]:

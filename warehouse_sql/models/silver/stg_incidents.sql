@@ -1,6 +1,9 @@
 {{ by_date(['user_id', 'behaviour']) }}
 
-{#- The latest revision of each, under whatever date: it may turn out to have begun earlier. #}
+{#-
+    The latest revision of each, under whatever date: it may turn out to have begun earlier. One
+    without events takes the incident back.
+#}
 {{ first_copies(
     'incidents', 'incident_id', 'revision desc, _topic desc, _log_partition desc, _offset desc'
 ) }},
@@ -35,3 +38,4 @@ select
     _log_partition,
     _offset
 from incidents
+where events > 0
