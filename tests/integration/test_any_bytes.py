@@ -123,8 +123,8 @@ def part(**changes: object) -> bytes:
 
 def session(**changes: object) -> bytes:
     said = {"session_id": "s", "user_id": "u1", "started_at": TIME, "ended_at": TIME}
-    said |= {"event_count": 1, "funnel_stage": "visit", "superseded_by": None}
-    return json.dumps({**said, **changes}).encode()
+    own = {"event_count": 1, "funnel_stage": "visit", "superseded_by": None}
+    return json.dumps({**said, **own, **changes}).encode()
 
 
 def login(**changes: object) -> bytes:
