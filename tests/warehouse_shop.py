@@ -291,7 +291,7 @@ class Shop:
         """Of some clicks' users, or devices; most are over, and some of those turned out to have
         begun the day before, some to be none."""
         clicks = [d.document for d in self.deliveries if d.topic == "events.clickstream"]
-        for click in self._random.sample(clicks, 30):
+        for click in self._random.sample(clicks, min(30, len(clicks))):
             start = datetime.fromisoformat(click["event_timestamp"])
             device = click["device"]["device_id"] if self._random.random() < 0.3 else None
             began: Document = {
