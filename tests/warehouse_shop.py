@@ -1,7 +1,7 @@
 """A small shop's week as what its flows would have put into the lake, and as plain documents.
 
-The documents are the truth that tests compute from: each is an event, session, score, alert or
-label that was delivered, some of them twice, some late.
+The documents are the truth that tests compute from: each is an event, session, score, alert,
+incident or label that was delivered, some of them twice, some late.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Shop:
         self._payments(payments)
         self._tickets(30)
         self._repeats()
+        self._incidents()
         self.deliveries.sort(key=lambda delivery: delivery.arrived_at)
 
     def of(self, table: str) -> list[Delivery]:
@@ -285,6 +286,44 @@ class Shop:
                 again["event_timestamp"] = self._when().isoformat()
             topic = f"buffered.{delivery.table}"
             self.deliveries.append(Delivery(topic, again, arrived))
+
+    def _incidents(self) -> None:
+        """Of some clicks' users, or devices; most are over, and some of those turned out to have
+        begun the day before, some to be none."""
+        clicks = [d.document for d in self.deliveries if d.topic == "events.clickstream"]
+        for click in self._random.sample(clicks, min(30, len(clicks))):
+            start = datetime.fromisoformat(click["event_timestamp"])
+            device = click["device"]["device_id"] if self._random.random() < 0.3 else None
+            began: Document = {
+                "incident_id": self._id("incident"),
+                "behaviour": "credential_stuffing" if device else "scraping",
+                "owner": "account-security",
+                "severity": self._random.choice(("low", "critical")),
+                "weight": 0.9,
+                "user_id": None if device else click["user_id"],
+                "device_id": device,
+                "started_at": start.isoformat(),
+                "ended_at": start.isoformat(),
+                "events": 1,
+                "is_over": False,
+                "revision": 1,
+                "text": f"1 thing from device {device}, or {device}" if device else "1 thing",
+                "rule_set": "b1",
+            }
+            self.deliveries.append(Delivery("incidents", began, start + timedelta(seconds=1)))
+            if self._random.random() < 0.8:
+                midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
+                is_earlier = midnight > MONDAY and self._random.random() < 0.3
+                first = midnight - timedelta(minutes=1) if is_earlier else start
+                over = began | {
+                    "started_at": first.isoformat(),
+                    "ended_at": (start + timedelta(minutes=5)).isoformat(),
+                    "events": self._random.choice((0, 7, 7)),
+                    "is_over": True,
+                    "revision": 2,
+                    "text": began["text"].replace("1 thing", "7 things"),
+                }
+                self.deliveries.append(Delivery("incidents", over, start + timedelta(hours=3)))
 
 
 def put(lake: Path, deliveries: Iterable[Delivery]) -> None:

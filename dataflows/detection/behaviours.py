@@ -1,7 +1,8 @@
 """Behaviours: what users and devices do that shoppers do not, as SQL over columns of their clicks.
 
-A behaviour is a rule over the columns of one subject, the user or the device. The columns are of
-exact windows (t - w, t] of event time, this event included, as of the event's arrival.
+A behaviour is a rule over the columns of one subject: the user, the device, or a session. Those of
+users and devices are of exact windows (t - w, t] of event time, this event included, as of the
+event's arrival; those of sessions are in `session_model`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.contracts.timestamps import MAX_US, MIN_US, format_timestamps
+from dataflows.detection import session_model
 from dataflows.detection.countries import APART_KM, CODES, UNKNOWN, country_numbers
 from dataflows.detection.rules import ALERTS_PER_HOUR, CompiledRule, RuleError, RuleSet, load_rules
 from dataflows.eventtime.timelines import (
@@ -43,6 +45,7 @@ class Subject(StrEnum):
 
     USER = "user"
     DEVICE = "device"
+    SESSION = "session"
 
 
 def _count(name: str, description: str) -> ColumnSpec:
@@ -89,8 +92,9 @@ DEVICE_COLUMNS: Final = (
 COLUMNS: Final = {
     Subject.USER: {spec.name: spec for spec in USER_COLUMNS},
     Subject.DEVICE: {spec.name: spec for spec in DEVICE_COLUMNS},
+    Subject.SESSION: session_model.COLUMNS,
 }
-CATALOGUE: Final = {**COLUMNS[Subject.USER], **COLUMNS[Subject.DEVICE]}
+CATALOGUE: Final = {name: spec for specs in COLUMNS.values() for name, spec in specs.items()}
 """Every column that a behaviour may name."""
 
 
@@ -108,6 +112,10 @@ class Behaviours:
     @cached_property
     def of_devices(self) -> tuple[CompiledRule, ...]:
         return self._of(Subject.DEVICE)
+
+    @cached_property
+    def of_sessions(self) -> tuple[CompiledRule, ...]:
+        return self._of(Subject.SESSION)
 
     def _of(self, subject: Subject) -> tuple[CompiledRule, ...]:
         return tuple(rule for rule in self.rules.live if rule.columns <= COLUMNS[subject].keys())
@@ -128,8 +136,8 @@ def load_behaviours(folder: Path) -> Behaviours:
         subjects = [s for s in Subject if compiled.columns <= COLUMNS[s].keys()]
         if len(subjects) != 1:
             raise RuleError(
-                f"{folder}/{compiled.rule.id}.yaml: when: name columns of a user or of a device, "
-                "not of both: they meet in different places"
+                f"{folder}/{compiled.rule.id}.yaml: when: name columns of a user, of a device or "
+                "of a session, and of one alone: they meet in different places"
             )
     for each in rules.lists:
         raise RuleError(f"{folder}/lists/{each.id}.yaml: lists are of payments: remove it")

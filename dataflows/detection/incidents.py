@@ -4,6 +4,9 @@ An event on which a behaviour fires begins an incident of its subject, or belong
 at most QUIET_US away from. An incident is told when it begins, and once more, with what it came to,
 when the watermark has passed its last event by QUIET_US and the allowed lateness: nothing can be
 added to it then.
+
+A session on which a behaviour fires is an incident, too. It follows the session's revisions, and is
+taken back if the behaviour fires on it no longer: that revision has no events.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ QUIET_US: Final = HOUR_US
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """A revision of an incident. The id depends on behaviour, subject and first event told."""
+    """A revision of an incident. The id depends on behaviour, subject and first event told.
+    `events` is 0 in one that takes the incident back."""
 
     incident_id: str
     behaviour: str
@@ -129,12 +133,17 @@ class Incidents:
         return sorted(zip(rows.tolist(), over, strict=True), key=lambda each: each[0])
 
 
+def incident_id(behaviour: str, subject: str, begun_us: int) -> str:
+    """32 hex digits, BLAKE2b-128."""
+    name = f"{behaviour}\0{subject}\0{begun_us}"
+    return blake2b(name.encode(), digest_size=16).hexdigest()
+
+
 def told(incident: OpenIncident, of_devices: bool, is_over: bool) -> Incident:
     """The incident as it is published."""
     started, ended = format_timestamps(np.array([incident.first_us, incident.last_us]))
-    name = f"{incident.behaviour}\0{incident.subject}\0{incident.begun_us}"
     return Incident(
-        incident_id=blake2b(name.encode(), digest_size=16).hexdigest(),
+        incident_id=incident_id(incident.behaviour, incident.subject, incident.begun_us),
         behaviour=incident.behaviour,
         owner=incident.owner,
         severity=incident.severity,

@@ -199,6 +199,11 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     profile: dict[str, Profile] | msgspec.UnsetType = msgspec.UNSET  # of features and scores
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether there were labels to judge it by."""
+        return "average_precision" in self.metrics
+
     def sealed(self) -> Card:
         """The card with its version, as it is when read back."""
         read = _decode_card(msgspec.json.encode(self))

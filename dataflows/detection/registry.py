@@ -50,6 +50,9 @@ class Registry:
         folders.sort(key=lambda each: ((each / CARD).stat().st_mtime_ns, each.name))
         return [each.name for each in folders]
 
+    def holds(self, name: str, version: str) -> bool:
+        return name in self.names() and version in self.versions(name)
+
     def add(self, card: Card, arrays: bytes) -> Path:
         """Keep a model: its folder is there whole, or not at all. Raises ModelError."""
         place = self.folder / card.name / card.version
@@ -133,10 +136,15 @@ class Registry:
 
 
 def is_worse(card: Card, champion: Card) -> str:
-    """Why a model should not follow the champion, or nothing: the gate of a promotion."""
-    new, old = (each.metrics["average_precision"] for each in (card, champion))
+    """Why a model should not follow the champion, or nothing: the gate of a promotion.
+
+    Of two of which one has learned without labels, nothing says which is better.
+    """
     if card.features != champion.features and card.spec_version == champion.spec_version:
         return "its features are not those of the spec"
+    if not card.is_judged or not champion.is_judged:
+        return ""
+    new, old = (each.metrics["average_precision"] for each in (card, champion))
     if new["high"] < old["value"]:
         return (
             f"its average precision is {new['value']:.3f} ({new['low']:.3f} to {new['high']:.3f}), "

@@ -1,9 +1,10 @@
-"""What is in force for payments, from which record on: a rule set, and the models that score.
+"""What is in force, from which record on: for payments a rule set, and the models that score; for
+sessions the model that scores.
 
 `tidegate rules apply` and `tidegate models promote` put a control record into every partition of
-scoring.requests, and what it stands for into control.rules or control.models, where all of it is
-kept; in one transaction. Before the first, what the folders hold is in force as a worker finds it
-when it starts.
+scoring.requests, or of sessions, and what it stands for into control.rules or control.models, where
+all of it is kept; in one transaction. Before the first, what the folders hold is in force for
+payments, as a worker finds it when it starts, and nothing for sessions.
 """
 
 from __future__ import annotations
@@ -12,24 +13,32 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from dataflows.connectors.log import Log, Marker
 from dataflows.connectors.records import Output, published
 from dataflows.decodable import make_decodable
-from dataflows.detection.models import ModelError, open_artifact
+from dataflows.detection import payment_model as of_payments
+from dataflows.detection import session_model as of_sessions
+from dataflows.detection.models import Card, Model, ModelError, open_artifact
 from dataflows.detection.payment_model import PaymentModel, payment_model
+from dataflows.detection.registry import Registry
 from dataflows.detection.rules import RuleSet, parse_rules
+from dataflows.detection.session_model import SessionModel, session_model
 from dataflows.errors import TidegateError
 from dataflows.features.catalogue import CATALOGUE
 from dataflows.features.columns import ColumnSpec
 from dataflows.features.declared import NOTHING_DECLARED, DeclaredFeatures
 from dataflows.flows.payments import REQUESTS
 from dataflows.flows.shop import Shop
-from dataflows.flows.topology import MODELS, RULE_SETS
+from dataflows.flows.topology import MODELS, RULE_SETS, SESSIONS
 from dataflows.runtime.handover import control
 
+SERVED: Final = {of_payments.NAME: REQUESTS, of_sessions.NAME: SESSIONS}
+"""Of the models that score on the stream, by name, the topic whose records they score."""
 _READ_RECORDS = 100
 _PATIENCE_S = 5.0
 _PAUSE_S = 0.001
@@ -52,7 +61,7 @@ class AppliedRules(msgspec.Struct, frozen=True, kw_only=True, tag="rules"):
 
 
 class AppliedModels(msgspec.Struct, frozen=True, kw_only=True, tag="models"):
-    """The versions that score payments from then on; `number` counts from 1."""
+    """The versions that score from then on; `number` counts from 1, over models of all names."""
 
     number: int
     champion: str | None
@@ -60,6 +69,7 @@ class AppliedModels(msgspec.Struct, frozen=True, kw_only=True, tag="models"):
     applied_at: str
     by: str
     note: str = ""
+    name: str = of_payments.NAME  # earlier versions knew no other models
 
 
 Applied = AppliedRules | AppliedModels
@@ -75,14 +85,13 @@ class Artifact(msgspec.Struct, frozen=True):
     def of(cls, card: bytes, arrays: bytes) -> Artifact:
         return cls(card, zlib.compress(arrays))
 
-    def open(self, version: str, declared: DeclaredFeatures = NOTHING_DECLARED) -> PaymentModel:
+    def open(self, place: str) -> tuple[Card, Model]:
         """Raises ModelError: it is not as it was when it was applied."""
-        place = f"{MODELS}: model {version}"
         try:
             arrays = zlib.decompress(self.packed_arrays)
         except zlib.error as error:
             raise ModelError(f"{place}: is damaged ({error}): promote it again") from error
-        return payment_model(*open_artifact(self.card, arrays, place), place, declared)
+        return open_artifact(self.card, arrays, place)
 
 
 class _KeptModels(msgspec.Struct, frozen=True):
@@ -168,10 +177,12 @@ def rule_outputs(applied: AppliedRules, partitions: int) -> list[Output]:
 def model_outputs(
     applied: AppliedModels, artifacts: dict[str, Artifact], partitions: int
 ) -> list[Output]:
-    """The same of models. `artifacts` are those that control.models does not hold yet."""
+    """The same of models, of the topic that those of this name serve. `artifacts` are those that
+    control.models does not hold yet."""
     kept = msgspec.json.encode(_KeptModels(applied, artifacts))
     content = msgspec.json.encode(applied)
-    return _outputs(MODELS, applied.champion or "none", kept, content, partitions)
+    key, serves = applied.champion or "none", SERVED[applied.name]
+    return _outputs(MODELS, key, kept, content, partitions, serves)
 
 
 @contextmanager
@@ -197,8 +208,10 @@ def sole_writer(shop: Shop, topic: str) -> Iterator[Callable[[list[Output], int]
         writer.close()
 
 
-def _outputs(topic: str, key: str, kept: bytes, content: bytes, partitions: int) -> list[Output]:
-    everywhere = [control(REQUESTS, partition, content) for partition in range(partitions)]
+def _outputs(
+    topic: str, key: str, kept: bytes, content: bytes, partitions: int, serves: str = REQUESTS
+) -> list[Output]:
+    everywhere = [control(serves, partition, content) for partition in range(partitions)]
     return [published(topic, [key.encode()], [kept], partition=0), *everywhere]
 
 
@@ -212,7 +225,7 @@ def applied_before(shop: Shop) -> list[AppliedAt]:
         LogError: the log cannot be read.
     """
     rules = [AppliedAt(*each) for each in _applied_rules(shop.log)]
-    models = [AppliedAt(*each) for each in _applied_models(shop.log)]
+    models = models_applied_before(shop, of_payments.NAME)
     # Said now, not when the first payment comes.
     if not rules:
         _ = shop.rules
@@ -221,14 +234,27 @@ def applied_before(shop: Shop) -> list[AppliedAt]:
     return sorted(rules + models, key=lambda each: each.arrival_us)
 
 
+def models_applied_before(shop: Shop, name: str) -> list[AppliedAt]:
+    """The models of that name that were applied before a worker starts, in order of arrival.
+
+    Raises LogError.
+    """
+    return [AppliedAt(*each) for each in _applied_models(shop.log) if each[1].name == name]
+
+
 def applied_rules(log: Log) -> list[AppliedRules]:
     """Every rule set that was applied, in order. Raises LogError."""
     return [applied for _, applied in _applied_rules(log)]
 
 
-def applied_models(log: Log) -> list[AppliedModels]:
-    """Who scored payments, in order. Raises LogError."""
-    return [applied for _, applied in _applied_models(log)]
+def applied_models(log: Log, name: str = of_payments.NAME) -> list[AppliedModels]:
+    """Which models of that name scored, in order. Raises LogError."""
+    return [applied for _, applied in _applied_models(log) if applied.name == name]
+
+
+def next_number(log: Log) -> int:
+    """Of what is applied next, whatever the name. Raises LogError."""
+    return max((applied.number for _, applied in _applied_models(log)), default=0) + 1
 
 
 def kept_artifacts(log: Log) -> set[str]:
@@ -239,17 +265,42 @@ def kept_artifacts(log: Log) -> set[str]:
 def open_applied(
     log: Log, version: str, declared: DeclaredFeatures = NOTHING_DECLARED
 ) -> PaymentModel:
-    """A model that was applied at some time.
+    """A model of payments that was applied at some time.
 
     Raises ModelError if the log does not hold it, or it cannot be served.
     """
+    place = _place(version)
+    return payment_model(*_kept_artifact(log, version).open(place), place, declared)
+
+
+def open_applied_to_sessions(log: Log, folder: Path, version: str) -> SessionModel:
+    """A model of sessions that was applied at some time.
+
+    A log that a replay has filled holds no models: what `folder` has under the version is the same,
+    for versions are hashes.
+
+    Raises ModelError if neither holds it, or it cannot be served.
+    """
+    registry = Registry(folder)
+    if version not in kept_artifacts(log) and registry.holds(of_sessions.NAME, version):
+        card, model = registry.open(of_sessions.NAME, version)
+        return session_model(card, model, f"{folder / of_sessions.NAME / version}")
+    place = _place(version)
+    return session_model(*_kept_artifact(log, version).open(place), place)
+
+
+def _place(version: str) -> str:
+    return f"{MODELS}: model {version}"
+
+
+def _kept_artifact(log: Log, version: str) -> Artifact:
     # What one transaction wrote becomes visible in one partition before the other.
     give_up = time.monotonic() + _PATIENCE_S
     while True:
         for _, value in _kept(log, MODELS):
             artifact = _artifacts(value).get(version)
             if artifact is not None:
-                return artifact.open(version, declared)
+                return artifact
         if time.monotonic() > give_up:
             raise ModelError(f"{MODELS}: does not hold model {version}: promote it again")
         time.sleep(_PAUSE_S)

@@ -17,11 +17,13 @@ from bytewax.operators import map_value
 
 from dataflows.connectors.records import Output, Records, taken
 from dataflows.contracts.timestamps import format_timestamps
+from dataflows.eventtime.funnel import FUNNEL
 from dataflows.eventtime.sessions import SessionRows, Sessions, SessionSettings, session_id
 from dataflows.eventtime.snapshots import Buffer
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, Timed, decode_events
 from dataflows.flows.shop import Shop
+from dataflows.flows.topology import SESSIONS
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.sink import Processed, publish
@@ -29,7 +31,6 @@ from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
 from dataflows.runtime.state import keep_large_state
 
-FUNNEL = ("visit", "product_view", "cart", "checkout", "purchase")
 _STAGE_OF = {
     "product_view": 1,
     "add_to_cart": 2,
@@ -167,7 +168,7 @@ def describe(rows: SessionRows, records: Records) -> Output:
         )
     ]
     return Output(
-        topic="sessions",
+        topic=SESSIONS,
         causes=records.offsets[rows.row],
         keys=[user.encode() for user in users],
         values=values,

@@ -11,6 +11,7 @@ from dataflows.runtime.config import Config, Retention
 
 DAY_S = 86_400.0
 RULE_SETS, MODELS = "control.rules", "control.models"
+SESSIONS = "sessions"
 FLOWS = (
     *("ingest", "sessionize", "features", "score", "measure", "detect", "watch"),
     *("late", "load"),
@@ -55,7 +56,7 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
         for prefix in ("raw", "events", "late", "dlq", "buffered"):
             topics[f"{prefix}.{source}"] = count
     visits, payments = partitions.get("clickstream", 1), partitions.get("transactions", 1)
-    topics |= {"sessions": visits, "late.sessionize": visits, "dlq.sessionize": visits}
+    topics |= {SESSIONS: visits, "late.sessionize": visits, "dlq.sessionize": visits}
     topics |= {"scoring.requests": payments, "dlq.features": payments}
     topics |= {"scores": payments, "alerts": payments, "floods": payments, "dlq.score": payments}
     topics |= {"metrics.parts": 1, "metrics": 1, "anomalies": 1, "dlq.measure": 1, "dlq.detect": 1}
@@ -75,13 +76,13 @@ def topology(contracts: Mapping[str, Contract], config: Config) -> Topology:
             "score": ("scoring.requests",),
             "measure": by_source["events"],
             "detect": ("metrics.parts",),
-            "watch": ("events.clickstream", "logins"),
+            "watch": ("events.clickstream", "logins", SESSIONS),
             "late": by_source["late"],
             "load": (
                 *by_source["events"],
                 *by_source["buffered"],
                 *by_source["dlq"],
-                *("sessions", "scores", "alerts", "floods", "metrics", "anomalies"),
+                *(SESSIONS, "scores", "alerts", "floods", "metrics", "anomalies"),
                 *("incidents", "reprocess.requests"),
                 *("dlq.sessionize", "dlq.features", "dlq.score"),
                 *("dlq.measure", "dlq.detect", "dlq.watch", "dlq.late"),

@@ -1,10 +1,12 @@
-"""watch: events.clickstream -> incidents, logins, dlq.watch; logins -> incidents, dlq.watch
+"""watch: events.clickstream -> incidents, logins, dlq.watch; logins, sessions -> incidents,
+dlq.watch
 
     read -> decode -> watch -> publish
 
 Clicks are keyed by user, so what a user did is one slot's state. Logins go on, keyed by device, to
 the one slot that knows what each device did with the accounts of all users. Where a behaviour
-fires, an incident is told when it begins, and again when it is over.
+fires, an incident is told when it begins, and again when it is over. Sessions are looked at once
+they have ended, by the model of sessions that is in force, and again with each revision.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from bytewax.operators import map_value
 from numpy.typing import NDArray
 
 from dataflows.connectors.records import Output, Records, spread
+from dataflows.detection import session_model
 from dataflows.detection.behaviours import (
     LOGIN,
     LOGIN_FAILED,
@@ -39,15 +42,18 @@ from dataflows.eventtime.watermark import END_OF_TIME_US, START_OF_TIME_US, Wate
 from dataflows.features.columns import Columns
 from dataflows.flows.dead_letters import dead_letters
 from dataflows.flows.decoding import Events, Timed, decode_events
+from dataflows.flows.ended_sessions import SessionWatch, decode_sessions
+from dataflows.flows.in_force import models_applied_before, open_applied_to_sessions
 from dataflows.flows.logins import LOGINS, Login, decode_logins
 from dataflows.flows.metric_parts import instants
 from dataflows.flows.shop import Shop
+from dataflows.flows.topology import SESSIONS
 from dataflows.runtime import fates
 from dataflows.runtime.config import EventTime
 from dataflows.runtime.sink import Processed, publish
 from dataflows.runtime.slot import Slot
 from dataflows.runtime.source import read
-from dataflows.runtime.state import keep_large_state
+from dataflows.runtime.state import keep_large_state, keep_state
 
 SNAPSHOT_VERSION: Final = 1
 BESIDE: Final = "incidents"
@@ -64,6 +70,12 @@ def watch(slot: Slot, shop: Shop) -> Dataflow:
         logins = map_value("decode", records, decode_logins)
         restore = partial(DeviceWatch, settings, behaviours.of_devices, version)
         incidents = keep_large_state("watch", logins, slot, restore)
+    elif slot.topic == SESSIONS:
+        sessions = map_value("decode", records, decode_sessions)
+        earlier = models_applied_before(shop, session_model.NAME)
+        open_model = partial(open_applied_to_sessions, shop.log, slot.config.models_path)
+        look_at = partial(SessionWatch, settings, behaviours, open_model, earlier)
+        incidents = keep_state("watch", sessions, slot, look_at, is_handed_over=False)
     else:
         clicks = map_value("decode", records, decode)
         place = slot.partition, shop.topology.topics[slot.topic]

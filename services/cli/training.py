@@ -16,6 +16,7 @@ from services.cli.features import FieldMap, TimestampFormat, read_events, read_s
 if TYPE_CHECKING:
     from dataflows.detection.registry import Registry
     from services.training.examples import Examples
+    from services.training.train import Trained
 
 models_app = typer.Typer(
     no_args_is_help=True,
@@ -46,16 +47,24 @@ def train(
     past: Annotated[
         bool, typer.Option("--past", help="Instead: the lake's payments, as the stream saw them.")
     ] = False,
+    sessions: Annotated[
+        bool, typer.Option("--sessions", help="Instead: the lake's sessions, without labels.")
+    ] = False,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What it is called: fraud, with --past payments."),
+        typer.Option(
+            metavar="NAME",
+            help="What it is called: fraud, with --past payments, with --sessions sessions.",
+        ),
     ] = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="FAMILY", help="random_forest, gradient_boosting or logistic_regression."
+            metavar="FAMILY",
+            help="random_forest (the default), gradient_boosting or logistic_regression; with "
+            "--sessions isolation_forest alone.",
         ),
-    ] = "random_forest",
+    ] = None,
     protocol: Annotated[
         str, typer.Option(metavar="PROTOCOL", help="time, or handbook: train, delay, test 7 days.")
     ] = "time",
@@ -84,7 +93,13 @@ def train(
     alerts_per_day: Annotated[
         float, typer.Option(min=1, metavar="N", help="How many can be looked at.")
     ] = 100.0,
-    trees: Annotated[int, typer.Option(min=1, help="Of a random forest.")] = 100,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.5, metavar="SHARE", help="Of sessions at most so many are unusual."
+        ),
+    ] = 0.002,
+    trees: Annotated[int, typer.Option(min=1, help="Of a forest.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 0,
     folder: Folder = None,
 ) -> None:
@@ -92,28 +107,32 @@ def train(
 
     Features are computed as the stream does. Labels count only once they were known. A feature
     that knows the future is refused. The champion of the models called `payments`, made by --past,
-    scores payments on the stream.
+    scores payments on the stream; that of those called `sessions`, made by --sessions, says which
+    sessions are unlike the others.
 
     Examples: `tidegate train --spec features/card_fraud.yaml --in payments.parquet`, `tidegate
-    train --past --folds 1`
+    train --past --folds 1`, `tidegate train --sessions --share 0.001`
     """
+    if sessions:
+        if past or spec or file:
+            raise typer.BadParameter("say either --spec and --in, or --past, or --sessions")
+        _of_sessions(name, model, share, trees, seed, folder)
+        return
     from dataflows.detection.models import Family
     from dataflows.detection.payment_model import NAME
-    from services.models.show import described
     from services.training.protocol import HANDBOOK, general
     from services.training.train import TrainSettings
     from services.training.train import train as make
 
     families = [family.value for family in Family if family is not Family.ISOLATION]
+    model = model or Family.FOREST.value
     if model not in families:
         raise typer.BadParameter(f"--model {model!r}: there are {', '.join(families)}")
     if protocol not in ("time", "handbook"):
         raise typer.BadParameter(f"--protocol {protocol!r}: write time or handbook")
-    name = name or (NAME if past else "fraud")
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise typer.BadParameter(f"--name {name!r}: letters, digits, - and _")
+    name = _named(name or (NAME if past else "fraud"))
     if past == bool(spec or file) or (not past and not (spec and file)):
-        raise typer.BadParameter("say either --spec and --in, or --past")
+        raise typer.BadParameter("say either --spec and --in, or --past, or --sessions")
     examples, usual_delay = (
         _of_past(delay_days) if past else _of_file(spec, file, mapping, timestamp_format, card)
     )
@@ -135,7 +154,35 @@ def train(
         trees=trees,
         seed=seed,
     )
-    made = make(examples, settings, _say)
+    _keep(make(examples, settings, _say), folder)
+
+
+def _of_sessions(
+    name: str | None, model: str | None, share: float, trees: int, seed: int, folder: Path | None
+) -> None:
+    from dataflows.detection.models import Family
+    from dataflows.detection.session_model import NAME
+    from services.history.sessions import last_sessions
+    from services.training.sessions import ForestSettings
+    from services.training.sessions import train as make
+
+    if model not in (None, Family.ISOLATION.value):
+        raise typer.BadParameter(f"--model {model!r}: of sessions there is isolation_forest alone")
+    settings = ForestSettings(_named(name or NAME), share, trees, seed)
+    context.kernels()
+    _say("sessions of the past")
+    _keep(make(last_sessions(context.config()), settings), folder)
+
+
+def _named(name: str) -> str:
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise typer.BadParameter(f"--name {name!r}: letters, digits, - and _")
+    return name
+
+
+def _keep(made: Trained, folder: Path | None) -> None:
+    from services.models.show import described
+
     place = _registry(folder).add(made.card, made.arrays)
     for line in described(made.card):
         print(line)
@@ -182,17 +229,17 @@ def _say(line: str) -> None:
 def list_(folder: Folder = None) -> None:
     """All models with their versions, oldest first, champions and challengers marked.
 
-    Who scores payments on the stream stands in the log; with --models only the folder is read.
+    Who scores on the stream stands in the log; with --models only the folder is read.
 
     Example: `tidegate models list`
     """
-    from dataflows.detection.payment_model import NAME
+    from dataflows.flows.in_force import SERVED
     from services.models.show import listed
     from services.models.standing import standing
 
     registry = _registry(folder)
-    on_the_stream = folder is None and NAME in registry.names()
-    stands = standing(context.shop().log, registry) if on_the_stream else None
+    names = [name for name in registry.names() if name in SERVED and folder is None]
+    stands = {name: standing(context.shop().log, registry, name) for name in names}
     for line in listed(registry, stands):
         print(line)
 
@@ -232,8 +279,9 @@ def promote(
 ) -> None:
     """Make a version the champion, unless it is worse than the present one.
 
-    That of `payments` scores on the stream from the next payment of each partition on: a control
-    record says so in the log, which keeps the model, too. With --models only the folder is changed.
+    That of `payments` scores on the stream from the next payment of each partition on, that of
+    `sessions` from the next session on: a control record says so in the log, which keeps the model,
+    too. Of models without labels none is worse. With --models only the folder is changed.
 
     Examples: `tidegate models promote fraud 3f2a`, `tidegate models promote payments 91bc --note
     "trained on October"`
@@ -264,7 +312,8 @@ def rollback(name: Name, note: Note = "", folder: Folder = None) -> None:
 
     registry = _registry(folder)
     stream = _stream(name, registry, folder)
-    version = champion_before(stream.shop.log, registry) if stream else registry.before(name)
+    before = champion_before(stream.shop.log, registry, name) if stream else None
+    version = before or registry.before(name)
     _promote(registry, stream, name, version, note or "rolled back")
     print(f"{name}: {version} is the champion again{_since(stream)}")
 
@@ -366,22 +415,25 @@ def trial(
 
 @models_app.command()
 def history(
+    name: Annotated[str, typer.Argument(help="`payments` or `sessions`.")] = "payments",
     json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """Who scored payments on the stream: champions and challengers, since when, by whom and why.
+    """Who scored on the stream: champions and challengers, since when, by whom and why.
 
-    Example: `tidegate models history`
+    Examples: `tidegate models history`, `tidegate models history sessions`
     """
     import msgspec
 
-    from dataflows.flows.in_force import applied_models
+    from dataflows.flows.in_force import SERVED, applied_models
     from services.models.show import history_lines
 
-    applied = applied_models(context.shop().log)
+    if name not in SERVED:
+        raise typer.BadParameter(f"{name}: only {' and '.join(SERVED)} score on the stream")
+    applied = applied_models(context.shop().log, name)
     if json:
         print(msgspec.json.encode(applied).decode())
         return
-    print("\n".join(history_lines(applied)))
+    print("\n".join(history_lines(name, applied)))
 
 
 @models_app.command()
@@ -399,32 +451,33 @@ def compare(name: Name, one: Version, other: Version, folder: Folder = None) -> 
 
 
 class _Stream:
-    """Where models of payments serve."""
+    """Where the models of a name serve."""
 
-    def __init__(self, registry: Registry):
+    def __init__(self, registry: Registry, name: str):
         from services.models.standing import standing
 
-        self.shop, self._registry = context.shop(), registry
-        self.stands = standing(self.shop.log, registry)
+        self.shop, self.name, self._registry = context.shop(), name, registry
+        self.stands = standing(self.shop.log, registry, name)
 
     def put_in_force(self, champion: str | None, challengers: list[str], note: str) -> None:
         from services.models.standing import put_in_force
 
-        put_in_force(self.shop, self._registry, champion, challengers, note)
+        put_in_force(self.shop, self._registry, champion, challengers, note, self.name)
 
 
 def _stream(name: str, registry: Registry, folder: Path | None) -> _Stream | None:
-    from dataflows.detection.payment_model import NAME
+    from dataflows.flows.in_force import SERVED
 
-    return _Stream(registry) if name == NAME and folder is None else None
+    return _Stream(registry, name) if name in SERVED and folder is None else None
 
 
 def _challenged(name: str) -> tuple[Registry, _Stream]:
+    from dataflows.detection.payment_model import NAME
+
     registry = _registry(None)
-    stream = _stream(name, registry, None)
-    if stream is None:
-        raise typer.BadParameter(f"{name}: only models called payments score on the stream")
-    return registry, stream
+    if name != NAME:
+        raise typer.BadParameter(f"{name}: only models called payments have challengers")
+    return registry, _Stream(registry, name)
 
 
 def _promote(
@@ -442,7 +495,7 @@ def _champion(registry: Registry, name: str) -> str | None:
 
 
 def _since(stream: _Stream | None) -> str:
-    return ", from the next payment on" if stream else ""
+    return f", from the next {stream.name.removesuffix('s')} on" if stream else ""
 
 
 def _registry(folder: Path | None) -> Registry:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dataflows.detection.models import Card
-from dataflows.detection.payment_model import NAME
 from dataflows.detection.registry import Registry
 from dataflows.flows.in_force import AppliedModels
 from services.models.standing import Standing
@@ -13,25 +12,25 @@ from services.models.standing import Standing
 _SHOWN = 10
 
 
-def listed(registry: Registry, of_payments: Standing | None) -> list[str]:
-    """A line for each version of each model, champions and challengers marked."""
+def listed(registry: Registry, on_the_stream: Mapping[str, Standing]) -> list[str]:
+    """A line for each version of each model, champions and challengers marked; of models that score
+    on the stream, by name, those that do."""
     lines = []
     for name in registry.names():
         champions = registry.champions(name)
-        stands = Standing(champions[-1].version if champions else None)
-        if name == NAME and of_payments is not None:
-            stands = of_payments
+        in_folder = Standing(champions[-1].version if champions else None)
+        stands = on_the_stream.get(name, in_folder)
         for version in registry.versions(name):
             card, _ = registry.open(name, version)
             mark = stands.mark(version)
-            lines.append(f"{name}  {version}  {card.family}  {_precision(card)}  {mark}".rstrip())
+            lines.append(f"{name}  {version}  {card.family}  {_worth(card)}  {mark}".rstrip())
     return lines or [f"no models in {registry.folder}: `tidegate train` makes one"]
 
 
-def history_lines(applied: Sequence[AppliedModels]) -> list[str]:
-    """Who scored payments, and since when."""
+def history_lines(name: str, applied: Sequence[AppliedModels]) -> list[str]:
+    """Which models of that name scored, and since when."""
     if not applied:
-        return [f"No model was put in force yet: `tidegate models promote {NAME} VERSION` does."]
+        return [f"No model was put in force yet: `tidegate models promote {name} VERSION` does."]
     return [
         f"{each.number:>4}  {each.applied_at}  champion {each.champion or 'none'}"
         + "".join(f", challenger {version}" for version in each.challengers)
@@ -40,13 +39,17 @@ def history_lines(applied: Sequence[AppliedModels]) -> list[str]:
     ]
 
 
-def _precision(card: Card) -> str:
+def _worth(card: Card) -> str:
+    if not card.is_judged:
+        return f"finds {card.thresholds['by_share']['share']:.2%} unusual"
     found = card.metrics["average_precision"]
     return f"AP {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def described(card: Card) -> list[str]:
     """The card, some ten lines and its most important features."""
+    if not card.is_judged:
+        return _described_without_labels(card)
     trained, figures = card.trained, card.metrics
     protocol = trained["protocol"]
     lines = [
@@ -71,6 +74,26 @@ def described(card: Card) -> list[str]:
     return lines
 
 
+def _described_without_labels(card: Card) -> list[str]:
+    trained, later = card.trained, card.metrics["share_of_later"]
+    found = card.thresholds["by_share"]
+    return [
+        f"{card.name} {card.version}: {card.family} of {len(card.features)} features "
+        f"({card.spec}, {card.spec_version})",
+        f"  trained on {trained['sessions']:,} sessions, {trained['from']} to {trained['to']}, "
+        "without labels",
+        f"  threshold by_share: score {found['score']:.4f}: {found['share']:.2%} of them are "
+        f"there, of {found['budget']:.2%} allowed",
+        f"  a model of the earlier ones finds {later['value']:.2%} of the {later['sessions']:,} "
+        "later ones unusual",
+        "  usual: "
+        + ", ".join(
+            f"{name} {usual['low']:g} to {usual['high']:g}"
+            for name, usual in trained["usual"].items()
+        ),
+    ]
+
+
 def compared(one: Card, other: Card) -> list[str]:
     """Two models side by side."""
     lines = [f"{'':24} {one.version:>14} {other.version:>14}"]
@@ -80,7 +103,9 @@ def compared(one: Card, other: Card) -> list[str]:
             values = [card.metrics[name]["value"] for card in (one, other)]
             lines.append(f"{name:24} {values[0]:>14.4f} {values[1]:>14.4f}")
     for name in one.thresholds:
-        for figure in ("precision", "recall", "cost_per_day"):
+        for figure in ("precision", "recall", "cost_per_day", "share"):
+            if not all(figure in card.thresholds.get(name, {}) for card in (one, other)):
+                continue
             values = [card.thresholds[name][figure] for card in (one, other)]
             lines.append(f"{f'{name} {figure}':24} {values[0]:>14.4f} {values[1]:>14.4f}")
     for which, names in (

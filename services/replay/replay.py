@@ -123,7 +123,11 @@ def _output_topics(shop: Shop, flow: str, topic: str) -> Sequence[str]:
         "score": ("scores", "alerts", "floods", "dlq.score"),
         "measure": ("metrics.parts", "dlq.measure"),
         "detect": ("metrics", "anomalies", "dlq.detect"),
-        "watch": ("incidents", "dlq.watch", *(("logins",) if topic != "logins" else ())),
+        "watch": (
+            "incidents",
+            "dlq.watch",
+            *(("logins",) if topic == "events.clickstream" else ()),
+        ),
         "late": (f"buffered.{source}", "reprocess.requests", "dlq.late"),
     }[flow]
 

@@ -14,12 +14,15 @@ from services.simulator.truth import GroundTruth, MisuseCase
 TOP_INCIDENTS = 10
 
 _LAST = """
-    (FROM incidents QUALIFY row_number() OVER (PARTITION BY incident_id ORDER BY revision DESC) = 1)
+    (FROM (
+        FROM incidents
+        QUALIFY row_number() OVER (PARTITION BY incident_id ORDER BY revision DESC) = 1
+    ) WHERE events > 0)
 """
 
 
 def behaviour_facts(lake: Lake, truth: GroundTruth | None) -> BehaviourFacts:
-    """Of the last revision of every incident."""
+    """Of the last revision of every incident that was not taken back."""
     kinds = lake.rows(
         f"""SELECT behaviour, count(*), count(DISTINCT coalesce(user_id, device_id)),
                 arg_max(text, (events, incident_id))

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from dataflows.detection.anomalies import ALERT_AT
+from dataflows.eventtime.funnel import FUNNEL
 from services.report.behaviour import behaviour_facts
 from services.report.checks import LakeCounts, check_all, check_days, tallies
 from services.report.detection import drift_days, judged_days
@@ -40,7 +41,6 @@ from services.simulator.truth import DayTruth, GroundTruth
 from services.status.slots import FlowTotals
 
 LATENESS = ("on_time", "late", "buffered")
-FUNNEL = ("visit", "product_view", "cart", "checkout", "purchase")
 SEVERITIES = ("critical", "high", "medium", "low")
 DECISIONS = ("allow", "review", "block")
 TOP_ALERTS = 10

@@ -15,6 +15,7 @@ from dataflows.features.catalogue import CUSTOMER
 from dataflows.flows.logins import LOGINS
 from dataflows.flows.metric_parts import PARTS
 from dataflows.flows.payments import Request
+from dataflows.flows.topology import SESSIONS
 
 GOOD = {"event_id": "g", "event_type": "page_view", "user_id": "u1"}
 TIME = "2026-05-01T12:00:00Z"
@@ -120,6 +121,12 @@ def part(**changes: object) -> bytes:
     return json.dumps(fields | changes).encode()
 
 
+def session(**changes: object) -> bytes:
+    said = {"session_id": "s", "user_id": "u1", "started_at": TIME, "ended_at": TIME}
+    own = {"event_count": 1, "funnel_stage": "visit", "superseded_by": None}
+    return json.dumps({**said, **own, **changes}).encode()
+
+
 def login(**changes: object) -> bytes:
     fields: dict[str, object] = {"event_timestamp": TIME, "event_type": "login", "user_id": "u"}
     fields |= {"device_id": "d", "watermark_us": 0, "partition": 0, "partitions": 1}
@@ -165,6 +172,12 @@ def login(**changes: object) -> bytes:
         ("watch", LOGINS, login(watermark_us=2**63), "invalid"),
         ("watch", LOGINS, login(partitions=2**20), "invalid"),
         ("watch", LOGINS, login(partition=1), "invalid"),
+        ("watch", SESSIONS, b"{", "not_json"),
+        ("watch", SESSIONS, session(event_count=0), "invalid"),
+        ("watch", SESSIONS, session(event_count=2**40), "invalid"),
+        ("watch", SESSIONS, session(funnel_stage="home"), "invalid"),
+        ("watch", SESSIONS, session(started_at="soon"), "bad_timestamp"),
+        ("watch", SESSIONS, session(ended_at="10000-01-01T00:00:00Z"), "bad_timestamp"),
     ],
 )
 def test_flows_further_on_survive_what_no_ingest_would_let_through(
@@ -172,7 +185,8 @@ def test_flows_further_on_survive_what_no_ingest_would_let_through(
 ) -> None:
     shop = bench()
     made = {"sessionize": event, "features": payment, "score": request}
-    made |= {"measure": payment, "detect": part, "watch": login if topic == LOGINS else event}
+    made |= {"measure": payment, "detect": part}
+    made["watch"] = {LOGINS: login, SESSIONS: session}.get(topic, event)
     good = made[flow]()
     shop.publish(topic, [good, poison, good])
     shop.run(flow)

@@ -14,6 +14,7 @@ from flow_bench import Bench
 
 from dataflows.contracts.timestamps import parse_timestamps
 from dataflows.flows.logins import LOGINS
+from dataflows.flows.topology import SESSIONS
 from services.explain.incident import explain_incident, told
 from services.report.lake import Lake
 from services.simulator.driver import publish_chunks
@@ -37,9 +38,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GroundTr
     bench = Bench(tmp_path_factory.mktemp("watched"))
     simulation = simulate(SETTINGS)
     publish_chunks(bench.log, simulation.chunks(), None, threading.Event())
-    bench.run("ingest")
+    bench.run("ingest", "sessionize")
     bench.run("watch", topic="events.clickstream")
     bench.run("watch", topic=LOGINS)
+    bench.run("watch", topic=SESSIONS)
     yield simulation.truth, bench
     bench.log.close()
 

@@ -247,7 +247,7 @@ def test_promote_challenge_withdraw_and_roll_back(tidegate: CommandLine, models:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("challenge", "fraud", "1"), "only models called payments score on the stream"),
+        (("challenge", "fraud", "1"), "only models called payments have challengers"),
         (("withdraw", NAME, "1"), "1: is not one of the challengers: there are none"),
         (("challenge", NAME, "xyz"), "no version begins with 'xyz'"),
         (("rollback", NAME), "there was no champion before"),

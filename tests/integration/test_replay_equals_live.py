@@ -6,14 +6,17 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flow_bench import Bench
+from sessions_to_judge import promote_session_model
 
 from dataflows.connectors.records import heartbeat_time, published
 from dataflows.flows.logins import LOGINS
 from dataflows.flows.metric_parts import PARTS
 from dataflows.flows.payments import REQUESTS, with_names
+from dataflows.flows.topology import SESSIONS
 from dataflows.runtime.config import load_config
 from services.replay import replay
 from services.replay.lines import read_lines
@@ -37,6 +40,7 @@ SLOTS = {
     ("detect", PARTS, 0): ("metrics", "anomalies", "dlq.detect"),
     ("watch", "events.clickstream", 0): ("incidents", LOGINS, "dlq.watch"),
     ("watch", LOGINS, 0): ("incidents", "dlq.watch"),
+    ("watch", SESSIONS, 0): ("incidents", "dlq.watch"),
 }
 WAYS = {  # batch_records, snapshot_interval, how many of the records; live: 500, 10s, all
     "one at a time": (1, "10s", 2_000),
@@ -48,13 +52,16 @@ WAYS = {  # batch_records, snapshot_interval, how many of the records; live: 500
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    bench = Bench(tmp_path_factory.mktemp("live"), **PARTITIONS, **{"slots.batch_records": 500})
+    directory = tmp_path_factory.mktemp("live")
+    bench = Bench(directory, **PARTITIONS, **{"slots.batch_records": 500})
+    promote_session_model(bench, directory / "models", share=0.1)
     bench.simulate(days=12, events=20_000)
     bench.run("ingest")
     bench.run("late", topic="late.clickstream")
     bench.run("sessionize", "features", "score", "measure", "detect")
     bench.run("watch", topic="events.clickstream")
     bench.run("watch", topic=LOGINS)
+    bench.run("watch", topic=SESSIONS)
     return bench
 
 
@@ -78,8 +85,7 @@ def of_source(topic: str, name: str, live: Bench, partition: int) -> list[bytes 
     """What the live run published in topic `name`, of the source of the slot's topic."""
     said = values(read(live, name, partition))
     if name == "incidents":
-        of_users = topic != LOGINS
-        return [each for each in said if (json.loads(each or b"")["device_id"] is None) == of_users]
+        return [each for each in said if told_by(json.loads(each or b"")) == topic]
     if name != PARTS:
         return said
     source = topic.partition(".")[2]
@@ -87,8 +93,19 @@ def of_source(topic: str, name: str, live: Bench, partition: int) -> list[bytes 
     return [value for value in said if json.loads(value or b"")["metric"] in own]
 
 
+def told_by(incident: dict[str, Any]) -> str:
+    """The topic that told the flow of it."""
+    if incident["behaviour"] == "unusual_session":
+        return SESSIONS
+    return "events.clickstream" if incident["device_id"] is None else LOGINS
+
+
 def replayed(
-    slot: tuple[str, str, int], records: Sequence[Record], directory: Path, **settings: object
+    slot: tuple[str, str, int],
+    records: Sequence[Record],
+    directory: Path,
+    models: Path,
+    **settings: object,
 ) -> dict[str, list[bytes | None]]:
     """What a replay of the records says, by topic."""
     flow, topic, _ = slot
@@ -96,7 +113,7 @@ def replayed(
     file.write_text("".join(to_json_line(record) + "\n" for record in records), "utf-8")
     dotted = {f"slots.{name}": value for name, value in settings.items()}
     out = directory / "out"
-    config = load_config(None, {}, dotted)
+    config = load_config(None, {}, {"models": str(models), **dotted})
     source = topic.partition(".")[2] or topic
     report = replay(flow, source, file, out, config, final=False, as_records=True, arrival_us=0)
     assert report.totals.difference == 0
@@ -120,17 +137,18 @@ def test_replay_gives_what_the_live_run_published(
 ) -> None:
     batch_records, snapshot_interval, count = WAYS[way]
     _, topic, partition = slot
-    records = read(live, topic, partition)[:count]
+    records, models = read(live, topic, partition)[:count], live.shop.config.models_path
     given = replayed(
         slot,
         records,
         tmp_path,
+        models,
         batch_records=batch_records,
         snapshot_interval=snapshot_interval,
     )
     live_values = {name: of_source(topic, name, live, partition) for name in given}
     if count is not None:
-        expected = replayed(slot, records, tmp_path, batch_records=100_000)
+        expected = replayed(slot, records, tmp_path, models, batch_records=100_000)
         assert expected == {name: rows[: len(expected[name])] for name, rows in live_values.items()}
         live_values = expected
     assert given == live_values
@@ -148,7 +166,7 @@ def test_restarts_and_the_return_of_an_older_state_change_nothing(
     flow, topic, _ = slot
     records = read(live, topic)
     third = len(records) // 3
-    bench = Bench(tmp_path / "data", **PARTITIONS)
+    bench = Bench(tmp_path / "data", **PARTITIONS, models=str(live.shop.config.models_path))
     state, backup = bench.shop.config.state_path, tmp_path / "backup"
     for part, rows in enumerate(
         (records[:third], records[third : 2 * third], records[2 * third :])

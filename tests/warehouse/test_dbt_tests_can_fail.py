@@ -20,12 +20,16 @@ BREAKS = {
     "stg_customer_profiles_forget_who_closed_the_account": "UPDATE silver.stg_customer_profiles "
     "SET is_deleted = true, phone = '+43'",
     "stg_sessions_end_after_they_start": "UPDATE silver.stg_sessions SET ended_at = '2001-01-01'",
+    "stg_incidents_end_after_they_start": "UPDATE silver.stg_incidents SET ended_at = '2001-01-01'",
     "stg_scores_are_shares": "UPDATE silver.stg_scores SET score = 1.01",
     "dim_products_prices_are_not_negative": "UPDATE gold.dim_products SET price = -0.01",
     "dim_date_weeks_are_1_to_53": "UPDATE gold.dim_date SET iso_week = 54",
     "fct_sessions_last_no_longer_than_the_cap": "UPDATE gold.fct_sessions "
     "SET duration_seconds = 86401",
     "fct_sessions_have_events": "UPDATE gold.fct_sessions SET event_count = 0",
+    "fct_incidents_are_of_a_user_or_of_a_device": "UPDATE gold.fct_incidents "
+    "SET user_id = NULL, device_id = NULL",
+    "fct_incidents_have_events": "UPDATE gold.fct_incidents SET event_count = 0",
     "fct_transactions_amounts_are_not_negative": "UPDATE gold.fct_transactions "
     "SET total_amount = NULL",
     "fct_transaction_items_have_pieces": "UPDATE gold.fct_transaction_items SET quantity = 0",

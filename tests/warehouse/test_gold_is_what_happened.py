@@ -42,7 +42,16 @@ class Truth:
         self.profiles = self._first("customer_profiles")
         self.labels = self._first("labels")
         self.catalogue = self._first("product_catalog")
-        self.sessions = self._last_revisions()
+        self.sessions = [
+            session
+            for session in self._last_revisions("sessions", "session_id")
+            if session["superseded_by"] is None
+        ]
+        self.incidents = [
+            incident
+            for incident in self._last_revisions("incidents", "incident_id")
+            if incident["events"]
+        ]
         self.versions = self._versions()
 
     def _first(self, source: str) -> list[Document]:
@@ -54,13 +63,13 @@ class Truth:
                 first[document[key]] = (place, document)
         return [document for _, document in first.values()]
 
-    def _last_revisions(self) -> list[Document]:
+    def _last_revisions(self, table: str, key: str) -> list[Document]:
         last: dict[str, Document] = {}
-        for _, document in self.arrivals["sessions"]:
-            known = last.setdefault(document["session_id"], document)
+        for _, document in self.arrivals[table]:
+            known = last.setdefault(document[key], document)
             if document["revision"] > known["revision"]:
-                last[document["session_id"]] = document
-        return [document for document in last.values() if document["superseded_by"] is None]
+                last[document[key]] = document
+        return list(last.values())
 
     def _versions(self) -> dict[str, list[tuple[datetime, Document]]]:
         """Of each customer, from when on which profile held."""
@@ -212,6 +221,38 @@ def test_alerts_say_who_was_right(built: Built, truth: Truth) -> None:
     )
 
 
+def test_incidents_are_the_last_word_of_each(built: Built, truth: Truth) -> None:
+    key = bytes.fromhex((built.directory / "pii.key").read_text())
+
+    def pseudonym(device: str) -> str:
+        return hmac.new(key, device.encode(), hashlib.sha256).hexdigest()
+
+    expected = []
+    for incident in truth.incidents:
+        user, device, text = (incident[name] for name in ("user_id", "device_id", "text"))
+        version = truth.version(user, at(incident, "started_at")) if user else 0
+        length = at(incident, "ended_at") - at(incident, "started_at")
+        expected.append(
+            (
+                *(incident["incident_id"], incident["behaviour"], incident["severity"], user),
+                device and pseudonym(device),
+                *(version, at(incident, "started_at"), at(incident, "started_at").date()),
+                *(length.total_seconds(), incident["events"], incident["is_over"]),
+                text.replace(device, pseudonym(device)) if device else text,
+            )
+        )
+    found = built.rows(
+        "SELECT incident_id, behaviour, severity, i.user_id, device_id, version, started_at, "
+        "event_date, duration_seconds, event_count, is_over, text "
+        "FROM gold.fct_incidents i JOIN gold.dim_customers_scd2 USING (customer_key)"
+    )
+    assert sorted(found, key=str) == sorted(expected, key=str)
+    moved = built.rows(
+        "SELECT incident_id FROM bronze.incidents GROUP BY 1 HAVING count(DISTINCT event_date) > 1"
+    )
+    assert moved
+
+
 def test_tickets_go_from_their_first_step_to_their_last(built: Built, truth: Truth) -> None:
     tickets: dict[str, list[Document]] = defaultdict(list)
     for step in sorted(truth.steps, key=at):
@@ -242,7 +283,8 @@ def test_a_day_in_figures(built: Built, truth: Truth) -> None:
     found = built.rows(
         "SELECT event_date, click_count, user_count, session_count, purchasing_session_count, "
         "payment_count, purchase_count, revenue, purchase_in_other_currency_count, fraud_count, "
-        "alert_count, late_count, merged_count, conversion FROM gold.fct_daily_summary"
+        "alert_count, incident_count, late_count, merged_count, conversion "
+        "FROM gold.fct_daily_summary"
     )
     days = {day(e) for e in (*truth.clicks, *truth.payments, *truth.steps)}
     days |= {at(s, "started_at").date() for s in truth.sessions}
@@ -256,12 +298,13 @@ def test_a_day_in_figures(built: Built, truth: Truth) -> None:
         euros = [Decimal(e["total_amount"]) for e in bought if e["currency"] == "EUR"]
         lateness = Counter(e["lateness"] for e in (*clicks, *payments))
         alerts = [a for _, a in truth.arrivals["alerts"] if day(a) == today]
+        incidents = [i for i in truth.incidents if at(i, "started_at").date() == today]
         frauds = sum(truth.verdict(e["transaction_id"]) == "fraud" for e in payments)
         expected.append(
             (
                 *(today, len(clicks), len({e["user_id"] for e in (*clicks, *payments)})),
                 *(len(sessions), buying, len(payments), len(bought), sum(euros)),
-                *(len(bought) - len(euros), frauds, len(alerts)),
+                *(len(bought) - len(euros), frauds, len(alerts), len(incidents)),
                 *(lateness["late"], lateness["buffered"], buying / len(sessions)),
             )
         )
@@ -370,6 +413,9 @@ def test_everybody_is_a_user(built: Built, truth: Truth) -> None:
         seen[event["user_id"]].append(at(event))
     for session in truth.sessions:
         seen[session["user_id"]].append(at(session, "started_at"))
+    for incident in truth.incidents:
+        if incident["user_id"] is not None:
+            seen[incident["user_id"]].append(at(incident, "started_at"))
     closed = {user for user, v in truth.versions.items() if v[-1][1]["deleted_at"] is not None}
     assert sorted(found, key=str) == sorted(
         (

@@ -30,7 +30,7 @@ from services.warehouse.datasets import Datasets
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-FLOWS = ("ingest", "sessionize", "features", "score", "late")
+FLOWS = ("ingest", "sessionize", "features", "score", "watch", "late")
 DAYS = 5
 LATE, LABELLED_ON = date(2026, 3, 3), date(2026, 3, 5)
 

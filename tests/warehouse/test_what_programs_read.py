@@ -44,7 +44,7 @@ def test_a_build_as_json(ask: CommandLine) -> None:
     assert report["kind"] == "reprocessed"
     assert report["dates"] == ["2026-03-02"]
     assert report["file"] == "shop/warehouse/warehouse.duckdb"
-    assert report["models"] == 29
+    assert report["models"] == 31
     assert report["rows"] == unchanged["rows"]
     assert read(ask, 0, "reprocess")["kind"] == "not asked"
 

@@ -35,8 +35,8 @@ def behaviours(folder: Path, text: str) -> Behaviours:
         (
             "when: user_products_viewed_10m >= 50",
             "when: user_failed_logins_10m > 1 AND device_logins_10m > 1",
-            "scraping.yaml: when: name columns of a user or of a device, not of both: they meet in "
-            "different places",
+            "scraping.yaml: when: name columns of a user, of a device or of a session, and of one "
+            "alone: they meet in different places",
         ),
         (
             "weight: 0.6",
@@ -74,7 +74,9 @@ def test_only_live_ones_are_told_and_each_belongs_to_its_subject(tmp_path: Path)
     found = behaviours(tmp_path, GOOD.replace("live", "retired"))
     assert ([len(found.of_users), len(found.of_devices)]) == [0, 0]
     own = load_behaviours(Path(load_config().behaviours))
-    assert len(own.of_users) + len(own.of_devices) == len(own.rules.rules)
+    each = own.of_users, own.of_devices, own.of_sessions
+    assert sum(map(len, each)) == len(own.rules.rules)
+    assert all(each)
 
 
 def test_every_column_is_explained_on_the_page() -> None:

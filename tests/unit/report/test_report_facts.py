@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataflows.detection.profile import CHANGED, MUCH_CHANGED
+from dataflows.eventtime.funnel import FUNNEL
 from services.report.checks import check_days
-from services.report.facts import FUNNEL, LENGTH_MINUTES, gather
+from services.report.facts import LENGTH_MINUTES, gather
 from services.report.model import Facts, FraudKind, Reason, RunFigures
 from services.simulator.truth import DayTruth
 from services.status.slots import FlowTotals
@@ -282,6 +283,15 @@ def _repeat_an_anomaly(lake: Path) -> None:
 def _repeat_an_incident(lake: Path) -> None:
     row = ("i1", "scraping", "medium", "u1", None, shop.at(1), shop.at(1), 1, False, 1, "again")
     shop.write_incidents(lake, [row])
+
+
+def test_an_incident_that_was_taken_back_is_in_no_figure(tmp_path: Path) -> None:
+    shop.write_lake(tmp_path)
+    before = gather_lake(tmp_path).behaviour
+    session = ("i3", "unusual_session", "critical", "u1", None, shop.at(1), shop.at(1.5))
+    rows = [(*session, 90, True, 1, "long"), (*session, 0, True, 2, "taken back")]
+    shop.write_incidents(tmp_path, rows)
+    assert gather_lake(tmp_path).behaviour == before
 
 
 def _change_an_amount(lake: Path) -> None:

@@ -18,6 +18,12 @@ with appearances as (
         started_at as event_timestamp
     from {{ ref('stg_sessions') }}
     where event_date >= date '1970-01-01'
+    union all
+    select
+        user_id,
+        started_at as event_timestamp
+    from {{ ref('stg_incidents') }}
+    where event_date >= date '1970-01-01' and user_id is not null
 
 ),
 

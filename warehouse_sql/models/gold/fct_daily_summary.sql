@@ -73,6 +73,17 @@ alerts as (
 
 ),
 
+incidents as (
+
+    select
+        event_date,
+        count(*) as incident_count
+    from {{ ref('fct_incidents') }}
+    where event_date >= date '1970-01-01'
+    group by event_date
+
+),
+
 tickets as (
 
     select
@@ -96,6 +107,7 @@ select
     {{ as_money('coalesce(payments.revenue, 0)') }} as revenue,
     coalesce(payments.fraud_count, 0) as fraud_count,
     coalesce(alerts.alert_count, 0) as alert_count,
+    coalesce(incidents.incident_count, 0) as incident_count,
     coalesce(tickets.ticket_count, 0) as ticket_count,
     coalesce(events.late_count, 0) as late_count,
     coalesce(events.merged_count, 0) as merged_count
@@ -104,4 +116,5 @@ left join events on days.event_date = events.event_date
 left join sessions on days.event_date = sessions.event_date
 left join payments on days.event_date = payments.event_date
 left join alerts on days.event_date = alerts.event_date
+left join incidents on days.event_date = incidents.event_date
 left join tickets on days.event_date = tickets.event_date
