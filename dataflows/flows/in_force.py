@@ -263,34 +263,28 @@ def kept_artifacts(log: Log) -> set[str]:
 
 
 def open_applied(
-    log: Log, version: str, declared: DeclaredFeatures = NOTHING_DECLARED
+    log: Log, folder: Path, version: str, declared: DeclaredFeatures = NOTHING_DECLARED
 ) -> PaymentModel:
-    """A model of payments that was applied at some time.
-
-    Raises ModelError if the log does not hold it, or it cannot be served.
-    """
-    place = _place(version)
-    return payment_model(*_kept_artifact(log, version).open(place), place, declared)
-
-
-def open_applied_to_sessions(log: Log, folder: Path, version: str) -> SessionModel:
-    """A model of sessions that was applied at some time.
-
-    A log that a replay has filled holds no models: what `folder` has under the version is the same,
-    for versions are hashes.
+    """A model of payments that was applied at some time, of the log or of the folder of models.
 
     Raises ModelError if neither holds it, or it cannot be served.
     """
+    return payment_model(*_opened(log, folder, of_payments.NAME, version), declared)
+
+
+def open_applied_to_sessions(log: Log, folder: Path, version: str) -> SessionModel:
+    """The same of sessions."""
+    return session_model(*_opened(log, folder, of_sessions.NAME, version))
+
+
+def _opened(log: Log, folder: Path, name: str, version: str) -> tuple[Card, Model, str]:
+    """A model and where it is. A log that a replay has filled holds none: what the folder has under
+    the version is the same, for versions are hashes."""
     registry = Registry(folder)
-    if version not in kept_artifacts(log) and registry.holds(of_sessions.NAME, version):
-        card, model = registry.open(of_sessions.NAME, version)
-        return session_model(card, model, f"{folder / of_sessions.NAME / version}")
-    place = _place(version)
-    return session_model(*_kept_artifact(log, version).open(place), place)
-
-
-def _place(version: str) -> str:
-    return f"{MODELS}: model {version}"
+    if version not in kept_artifacts(log) and registry.holds(name, version):
+        return *registry.open(name, version), str(folder / name / version)
+    place = f"{MODELS}: model {version}"
+    return *_kept_artifact(log, version).open(place), place
 
 
 def _kept_artifact(log: Log, version: str) -> Artifact:

@@ -258,7 +258,8 @@ class Judge:
         )
 
     def _open(self, version: str) -> PaymentModel:
-        return open_applied(self._shop.log, version, self._shop.declared)
+        shop = self._shop
+        return open_applied(shop.log, shop.config.models_path, version, shop.declared)
 
     def _judge(self, featured: Featured) -> Processed:
         payments, requested = featured.payments, featured.requested

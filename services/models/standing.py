@@ -73,7 +73,9 @@ def find_model(
     if registry.holds(NAME, version):
         card, model = registry.open(NAME, version)
         return payment_model(card, model, f"{registry.folder / NAME / version}", declared)
-    return open_applied(log, version, declared) if version in kept_artifacts(log) else None
+    if version not in kept_artifacts(log):
+        return None
+    return open_applied(log, registry.folder, version, declared)
 
 
 def put_in_force(

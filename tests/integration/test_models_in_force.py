@@ -173,7 +173,7 @@ def test_a_model_that_the_log_does_not_hold_stops_the_slot_loudly(
     with pytest.raises(ModelError, match=r"control\.models: does not hold model feed: promote it"):
         made.run("score")
     with pytest.raises(ModelError, match=r"control\.models: model beef: is damaged"):
-        open_applied(made.log, "beef")
+        open_applied(made.log, made.shop.config.models_path, "beef")
 
 
 def test_control_records_of_before_there_were_models_are_rules() -> None:

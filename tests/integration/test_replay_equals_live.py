@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 from flow_bench import Bench
+from payments_to_score import keep_model
 from sessions_to_judge import promote_session_model
 
 from dataflows.connectors.records import heartbeat_time, published
+from dataflows.detection.registry import Registry
 from dataflows.flows.logins import LOGINS
 from dataflows.flows.metric_parts import PARTS
 from dataflows.flows.payments import REQUESTS, with_names
 from dataflows.flows.topology import SESSIONS
 from dataflows.runtime.config import load_config
+from services.models.standing import put_in_force
 from services.replay import replay
 from services.replay.lines import read_lines
 from services.status.peek import Record, peek_records, to_json_line
@@ -54,7 +57,9 @@ WAYS = {  # batch_records, snapshot_interval, how many of the records; live: 500
 def live(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     directory = tmp_path_factory.mktemp("live")
     bench = Bench(directory, **PARTITIONS, **{"slots.batch_records": 500})
-    promote_session_model(bench, directory / "models", share=0.1)
+    models = directory / "models"
+    promote_session_model(bench, models, share=0.1)
+    put_in_force(bench.shop, Registry(models), keep_model(models, 0.001), (), "a test")
     bench.simulate(days=12, events=20_000)
     bench.run("ingest")
     bench.run("late", topic="late.clickstream")
