@@ -21,7 +21,8 @@ from typing import NamedTuple
 import pytest
 
 from dataflows.runtime.config import HOUSE
-from services.broker.broker import end_with_parent, free_ports
+from services.broker.broker import free_ports
+from services.child_process import end_with_parent
 
 PROJECT = "test-project"
 PACKAGES = ("bqemulator==1.4.0", "duckdb==1.5.6", "numpy==2.4.6")

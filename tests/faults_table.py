@@ -53,6 +53,7 @@ FAULTS = {
     29: "three brokers: a leader killed mid transaction",
     30: "three brokers: min.insync.replicas not met",
     31: "three brokers: leaders move (preferred leader election)",
+    32: "the warehouse: load, builds, merges and dbt killed while events come in",
 }
 
 
@@ -147,8 +148,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         *textwrap.wrap(
             "Made by `make faults`: each fault, the tests in which it is survived, and what these "
             "counted when they were run last. All but those that say otherwise run against a real "
-            "Kafka that the test starts, those of BigQuery against an emulator, from the embedded "
-            "log; [guarantees](guarantees.md) says how it is judged.",
+            "Kafka that the test starts; those of the warehouse, and of BigQuery, which is an "
+            "emulator, from the embedded log. [Guarantees](guarantees.md) say how it is judged.",
             WIDTH,
         ),
         "",

@@ -31,8 +31,8 @@ from benchmarks.peers.systems import OUTPUT, Place, System
 from benchmarks.peers.workloads import CLOSER, WORKLOADS, Answer, Record, Stream, make_stream
 from dataflows.flows.opening import open_shop
 from dataflows.runtime.config import load_config
-from services.broker.broker import end_with_parent
 from services.broker.jars import NoBroker
+from services.child_process import end_with_parent
 
 POLL_S = 0.05
 CLOSER_EVERY_S = 1.0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import socket
 import subprocess
 import time
@@ -13,6 +10,7 @@ from pathlib import Path
 
 from dataflows.errors import TidegateError
 from services.broker.jars import kafka_jars
+from services.child_process import end_with_parent
 
 START_S = 90.0
 HEAP = "512m"
@@ -223,10 +221,3 @@ def free_ports(count: int) -> Sequence[int]:
     for each in sockets:
         each.close()
     return ports
-
-
-def end_with_parent() -> None:
-    """In a child: whoever kills its parent ends it, too (Linux; elsewhere it lives on)."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None and os.getppid() != 1:
-        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

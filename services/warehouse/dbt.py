@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.child_process import end_with_parent
 from services.warehouse.bronze import SCHEMA
 from services.warehouse.dbt_process import Line, Node
 from services.warehouse.errors import WarehouseError
@@ -73,8 +75,10 @@ class Dbt:
 
         Tables in `read_up_to` are read up to these offsets.
 
+        Whoever kills this process ends dbt, too: the next build shall not meet it.
+
         Raises:
-            WarehouseError: dbt could not even begin: the project does not parse.
+            WarehouseError: dbt could not even begin: the project does not parse; or it was killed.
         """
         if not (self.project / "dbt_project.yml").is_file():
             raise WarehouseError(
@@ -87,6 +91,7 @@ class Dbt:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=end_with_parent,
         )
         try:
             nodes, error = _read(process, tell)
@@ -94,6 +99,8 @@ class Dbt:
         finally:
             process.kill()
             process.wait()
+        if process.returncode < 0:
+            raise _killed(command[0], signal.Signals(-process.returncode))
         if error is not None or process.returncode:
             text = error or said.decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise WarehouseError(f"{self.project}: dbt {command[0]} did not run: {text}")
@@ -116,10 +123,21 @@ class Dbt:
         return {**os.environ, **self.target.environment, "DO_NOT_TRACK": "1"}
 
 
+def _killed(command: str, by: signal.Signals) -> WarehouseError:
+    killed = WarehouseError(
+        f"dbt {command} was ended by {by.name}; the warehouse is as it was: build again, with more "
+        "memory if it was short of that"
+    )
+    killed.may_pass = True
+    return killed
+
+
 def _read(process: subprocess.Popen[bytes], tell: Tell) -> tuple[list[Node], str | None]:
     nodes, error = [], None
     assert process.stdout is not None
     for text in process.stdout:
+        if not text.endswith(b"\n"):
+            break  # killed in the middle of it
         line = msgspec.json.decode(text, type=Line)
         if line.started is not None:
             tell(line.started)

@@ -19,6 +19,7 @@ from warehouse_shop import put
 
 from dataflows.durations import Duration
 from dataflows.runtime.recovery import Lease
+from services.warehouse import dbt
 
 FILE = "shop/warehouse/warehouse.duckdb"
 ONE = "SELECT count(*) AS n FROM gold.fct_events"
@@ -170,6 +171,18 @@ def test_what_cannot_be_asked_for(
     words: list[str], code: int, says: str, run: CommandLine, shop: Path
 ) -> None:
     assert says in refused(run, code, *words)
+
+
+def test_dbt_is_killed(run: CommandLine, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of what it says."""
+    before = (shop / "warehouse" / "warehouse.duckdb").read_bytes()
+    program = 'import os; os.write(1, b\'{"started": "stg_\'); os.kill(os.getpid(), 9)'
+    monkeypatch.setattr(dbt, "_PROCESS", (sys.executable, "-c", program))
+    assert refused(run, 75, "build", "--full") == (
+        "dbt build was ended by SIGKILL; the warehouse is as it was: build again, with more memory "
+        "if it was short of that\n"
+    )
+    assert (shop / "warehouse" / "warehouse.duckdb").read_bytes() == before
 
 
 def test_a_model_that_fails(
