@@ -38,7 +38,7 @@ def build(
 
     Makes the dates anew that have changed since; at first, or when models or contracts have
     changed, all of them. Exits with 1 if a test fails: the last good warehouse stays then. On
-    BigQuery tables are replaced one by one: docs/how-to/bigquery.md.
+    BigQuery a good one takes its place table by table, in seconds: docs/how-to/bigquery.md.
 
     Examples: `tidegate warehouse build`, `tidegate -d .tidegate/demo warehouse build --full`,
     `tidegate warehouse build --target bigquery`

@@ -1,9 +1,10 @@
 """Builds the warehouse on BigQuery, in the datasets beside the one that `load` writes.
 
-    what does bronze hold -> which dates -> dbt build -> record
+    what does bronze hold -> which dates -> dbt build -> record -> put in place
 
-Each table is replaced, or its dates are, in one step; all of them together are not. So a build that
-fails has left what it was doing, and is not recorded: the next one makes the same dates anew.
+dbt builds in datasets of its own, on a copy of the last good tables. Whatever goes wrong there
+leaves silver and gold as they were, and is not recorded. What is good is put in place table by
+table; where that is cut off, the next build begins by finishing it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataflows.runtime.recovery import Lease
 from services.warehouse.bronze import BronzeTable, bronze_tables
 from services.warehouse.build import NODES, Kind, Report, complaint
 from services.warehouse.changes import Holdings, changed_cells, dates_to_build
-from services.warehouse.datasets import Datasets, LastBuild
+from services.warehouse.datasets import BUILDING, LAYERS, Datasets, LastBuild
 from services.warehouse.dbt import Dbt, ReadUpTo, Target, Tell
 from services.warehouse.dbt_process import Node
 from services.warehouse.errors import WarehouseError
@@ -35,10 +36,6 @@ from services.warehouse.place import Place
 BigQueryTarget = Literal["bigquery", "bigquery_dev"]
 
 _NAMES_BEGIN = {"bigquery": "", "bigquery_dev": "dev_"}
-_LEFT = (
-    "tables that do not hang on it are built, the others are as they were, and the next build goes "
-    "over the same dates"
-)
 
 
 def build_on_bigquery(
@@ -81,12 +78,14 @@ def build_on_bigquery(
             prefix = _NAMES_BEGIN[target] + config.bigquery.warehouse_prefix
             datasets = Datasets(config.bigquery.dataset, prefix)
             datasets.need_tables(tables)
+            datasets.publish_if_intended()
             held, last = datasets.holdings(tables), datasets.last_build()
             kind, dates = _what_to_make(datasets, tables, held, last, full, made_with)
             if kind != "unchanged":
                 datasets.keep_keys(load_key(config.data_path))
+                datasets.start_building(from_last_good=kind == "changed dates")
                 lineage = Lineage(config.warehouse.lineage, _places(datasets), place.dbt)
-                with traced(lineage, in_place=True):
+                with traced(lineage):
                     lineage.begin()
                     nodes += Dbt(project, place.dbt, _target(target, datasets)).run(
                         NODES if kind == "changed dates" else (*NODES, "--full-refresh"),
@@ -94,8 +93,9 @@ def build_on_bigquery(
                         read_up_to=read_up_to(tables, held),
                         tell=tell,
                     )
-                    if error := complaint(nodes, datasets.name("gold"), _LEFT):
+                    if error := complaint(nodes, datasets.name("gold"), _left(datasets)):
                         raise error
+                    datasets.intend_to_publish()
                     datasets.record(
                         LastBuild(last.number + 1 if last else 1, made_with, held),
                         kind=kind,
@@ -104,6 +104,7 @@ def build_on_bigquery(
                         dates=sorted(dates),
                         nodes=nodes,
                     )
+                    datasets.publish_if_intended()
                 gold = f"{datasets.prefix}gold"
                 made = {(gold, name): count for name, count in datasets.gold_rows().items()}
                 lineage.complete(Made(made, {}))
@@ -158,8 +159,18 @@ def _topic_and_partition(slot: str) -> tuple[str, int]:
     return topic, int(partition)
 
 
+def _left(datasets: Datasets) -> str:
+    return f"the warehouse is as it was; {datasets.building('gold')} has what was built"
+
+
 def _places(datasets: Datasets) -> Places:
-    return Places("bigquery", "bigquery", f"{datasets.project}.{datasets.bronze}.")
+    begin = datasets.prefix
+    return Places(
+        "bigquery",
+        "bigquery",
+        f"{datasets.project}.{datasets.bronze}.",
+        {f"{begin}{BUILDING}{layer}": f"{begin}{layer}" for layer in LAYERS},
+    )
 
 
 def _target(name: BigQueryTarget, datasets: Datasets) -> Target:
@@ -168,5 +179,6 @@ def _target(name: BigQueryTarget, datasets: Datasets) -> Target:
         "WAREHOUSE_GCP_LOCATION": datasets.location,
         "WAREHOUSE_BRONZE": datasets.bronze,
         "WAREHOUSE_PREFIX": datasets.prefix,
+        "WAREHOUSE_BUILDING": BUILDING,
     }
     return Target(name, environment)

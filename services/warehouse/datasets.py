@@ -1,5 +1,6 @@
 """A warehouse's datasets on BigQuery: bronze, which `load` writes, and beside it silver and gold,
-`meta`, where the warehouse says what it was made of, and `vault`, with the keys of the pseudonyms.
+those in which they are built, `meta`, where the warehouse says what it was made of, and `vault`,
+with the keys of the pseudonyms.
 
 BigQuery tells apart what has been read by the offsets in the lineage columns: rows of a slot come
 in order, so those below an offset are always the same ones.
@@ -7,8 +8,8 @@ in order, so those below an offset are always the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataflows.connectors.bigquery import LINEAGE_PARTITION
@@ -22,6 +23,9 @@ from services.warehouse.pseudonym_keys import padded_keys
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
+BUILDING = "building_"
+LAYERS = ("silver", "gold")
+_OF_DBT = "__dbt_tmp"  # ends the names of tables that dbt makes on the way
 _CALL_S = 60.0
 _QUERY_S = 300.0
 
@@ -67,6 +71,9 @@ _NODE_RESULTS = [
 ]
 
 
+_PUBLISHING = [_column("begun_at", "TIMESTAMP")]
+
+
 class LastBuild(NamedTuple):
     """What the last good build was made with, and what bronze held then."""
 
@@ -107,8 +114,12 @@ class Datasets:
         self._client.close()
 
     def name(self, layer: str) -> str:
-        """A dataset that a build makes, with its project."""
+        """A dataset of the warehouse, with its project."""
         return f"{self.project}.{self.prefix}{layer}"
+
+    def building(self, layer: str) -> str:
+        """The dataset in which that layer is built, with its project."""
+        return self.name(f"{BUILDING}{layer}")
 
     def need_tables(self, tables: Iterable[str]) -> None:
         """Raises:
@@ -210,13 +221,79 @@ class Datasets:
         self._put(f"{self.name('meta')}.node_results", _NODE_RESULTS, results)
         self._put(f"{self.name('meta')}.last_build", _LAST_BUILD, [last], anew=True)
 
+    def start_building(self, *, from_last_good: bool) -> None:
+        """Empties the datasets that are built in, and fills them with what the last build made."""
+        self._remove_building()
+        if from_last_good:
+            self._copy_layers(self.name, self.building)
+
+    def intend_to_publish(self) -> None:
+        """What is built is good: from now on it will be put in place, if not by this process."""
+        self._make(self.name("meta"))
+        row = {"begun_at": datetime.now(UTC).isoformat()}
+        self._put(self._publishing, _PUBLISHING, [row], anew=True)
+
+    def publish_if_intended(self) -> None:
+        """Puts what is built in place of silver and gold, if that was intended and is not done.
+
+        Each table is replaced in one step, all of them within seconds; not at one instant, for
+        BigQuery has no such thing for whole tables. Cut off in between, the same again does what
+        is left.
+        """
+        if not self._rows_if_there(self._publishing, "*"):
+            return
+        self._copy_layers(self.building, self.name)
+        with explained(self._publishing):
+            self._client.delete_table(self._publishing, timeout=_CALL_S)
+        self._remove_building()
+
+    def _copy_layers(self, origin: Callable[[str], str], target: Callable[[str], str]) -> None:
+        """Copy jobs, all at once: BigQuery bills none, and each replaces its table in one step."""
+        from google.cloud import bigquery
+
+        config = bigquery.CopyJobConfig(write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE)
+        jobs = []
+        for layer in LAYERS:
+            self._make(target(layer))
+            for table in self._tables(origin(layer)):
+                place = f"{target(layer)}.{table}"
+                with explained(place):
+                    job = self._client.copy_table(
+                        f"{origin(layer)}.{table}",
+                        place,
+                        location=self.location,
+                        job_config=config,
+                        timeout=_CALL_S,
+                    )
+                jobs.append((place, job))
+        for place, job in jobs:
+            with explained(place):
+                job.result(timeout=_QUERY_S)
+
+    def _remove_building(self) -> None:
+        for layer in LAYERS:
+            with explained(self.building(layer)):
+                self._client.delete_dataset(
+                    self.building(layer), delete_contents=True, not_found_ok=True, timeout=_CALL_S
+                )
+
     def gold_rows(self) -> dict[str, int]:
         """How many rows each table of gold has."""
         gold = self.name("gold")
+        names = self._tables(gold)
         with explained(gold):
-            names = sorted(t.table_id for t in self._client.list_tables(gold, timeout=_CALL_S))
             tables = [self._client.get_table(f"{gold}.{name}", timeout=_CALL_S) for name in names]
         return {table.table_id: int(table.num_rows or 0) for table in tables}
+
+    def _tables(self, dataset: str) -> list[str]:
+        with explained(dataset):
+            found = self._client.list_tables(dataset, timeout=_CALL_S)
+            return sorted(t.table_id for t in found if not t.table_id.endswith(_OF_DBT))
+
+    @property
+    def _publishing(self) -> str:
+        """A table that is there while tables are put in place, and after that was cut off."""
+        return f"{self.name('meta')}.publishing"
 
     @property
     def _schema(self) -> str:

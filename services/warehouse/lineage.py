@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.warehouse.contents import Table
@@ -45,11 +46,15 @@ class Made(NamedTuple):
 
 
 class Places(NamedTuple):
-    """How OpenLineage calls the datasets: a namespace for tables, and where bronze is."""
+    """How OpenLineage calls the datasets: a namespace for tables, and where bronze is.
+
+    `schemas` are those in which dbt builds by another name than the one they are asked by.
+    """
 
     tables: str
     bronze_namespace: str
     bronze_prefix: str
+    schemas: Mapping[str, str] = MappingProxyType({})
 
 
 class Lineage:
@@ -96,14 +101,13 @@ class Lineage:
             self._tell_models(made, RunState.COMPLETE)
             self._emit(self._end(RunState.COMPLETE))
 
-    def fail(self, error: BaseException, *, in_place: bool) -> None:
-        """The build failed. Models that did not are complete, or aborted where nothing of the build
-        is put in place."""
+    def fail(self, error: BaseException) -> None:
+        """The build failed. Models that did not are aborted: nothing of the build is in place."""
         from openlineage.client.event_v2 import RunState
         from openlineage.client.facet_v2 import error_message_run
 
         if self._run is not None:
-            self._tell_models(Made({}, {}), RunState.COMPLETE if in_place else RunState.ABORT)
+            self._tell_models(Made({}, {}), RunState.ABORT)
             message = error_message_run.ErrorMessageRunFacet(str(error), "Python")
             self._run.facets = {"errorMessage": message}
             self._emit(self._end(RunState.FAIL))
@@ -158,7 +162,7 @@ class Lineage:
         outputs = [self._output(node, made)]
         begun = [step.started_at for step in result.timing if step.started_at]
         ended = [step.completed_at for step in result.timing if step.completed_at]
-        name, kind = f"{BUILD}.{node.schema}.{node.name}", node.resource_type.upper()
+        name, kind = f"{BUILD}.{self._schema(node)}.{node.name}", node.resource_type.upper()
         started = min(begun, default=self._began)
         for step, at in ((RunState.START, started), (state, max(ended, default=started))):
             yield self._event(step, at, run, name, kind, inputs, outputs)
@@ -193,13 +197,13 @@ class Lineage:
             name = f"{self._places.bronze_prefix}{project.sources[known].name}"
             return InputDataset(self._places.bronze_namespace, name)
         node = project.nodes[known]
-        return InputDataset(self._places.tables, _table_name(node))
+        return InputDataset(self._places.tables, self._table_name(node))
 
     def _output(self, node: ManifestNode, made: Made) -> OutputDataset:
         from openlineage.client.event_v2 import OutputDataset
         from openlineage.client.facet_v2 import output_statistics_output_dataset, schema_dataset
 
-        table = (node.schema, node.name)
+        table = (self._schema(node), node.name)
         facets: dict[str, Any] = {}
         statistics: dict[str, Any] = {}
         if columns := made.columns.get(table):
@@ -209,8 +213,14 @@ class Lineage:
             facet = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rows)
             statistics["outputStatistics"] = facet
         return OutputDataset(
-            self._places.tables, _table_name(node), facets=facets, outputFacets=statistics
+            self._places.tables, self._table_name(node), facets=facets, outputFacets=statistics
         )
+
+    def _table_name(self, node: ManifestNode) -> str:
+        return f"{node.database}.{self._schema(node)}.{node.name}"
+
+    def _schema(self, node: ManifestNode) -> str:
+        return self._places.schemas.get(node.schema, node.schema)
 
     def _emit(self, event: RunEvent) -> None:
         """Tells it; who does not listen once is told nothing more of this build."""
@@ -228,17 +238,13 @@ class Lineage:
 
 
 @contextmanager
-def traced(lineage: Lineage, *, in_place: bool = False) -> Iterator[None]:
+def traced(lineage: Lineage) -> Iterator[None]:
     """Tells if what is done inside fails; that it is complete says who knows what was made."""
     try:
         yield
     except BaseException as error:
-        lineage.fail(error, in_place=in_place)
+        lineage.fail(error)
         raise
-
-
-def _table_name(node: ManifestNode) -> str:
-    return f"{node.database}.{node.schema}.{node.name}"
 
 
 def _transport(destination: str) -> Transport:

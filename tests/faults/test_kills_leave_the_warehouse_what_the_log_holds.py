@@ -71,7 +71,7 @@ def as_it_comes(records: Sequence[Record]) -> list[Record]:
     """By event time, what follows from events behind them; each partition as it is."""
     counts = Counter((record.topic, record.partition) for record in records)
     reached = dict.fromkeys(counts, "")
-    order = []
+    order: list[tuple[str, bool, int]] = []
     for record in records:
         place = (record.topic, record.partition)
         share = DAYS * 86_400 * record.offset / counts[place]
@@ -86,16 +86,16 @@ def as_it_comes(records: Sequence[Record]) -> list[Record]:
 def belated(source: str) -> Iterator[dict[str, Any]]:
     """Events of a source, 15 of a day before, and 12 of weeks before; labels of these payments."""
     item = {"product_id": "P10001", "quantity": 2, "unit_price": "5.00", "amount": "10.00"}
-    like: dict[str, Any] = {
+    likes: dict[str, dict[str, Any]] = {
         "clickstream": {"event_type": "page_view", "device": {"device_id": "d"}},
         "transactions": {"total_amount": "10.00", "currency": "EUR", "items": [item]},
         "labels": {"verdict": "fraud", "origin": "analyst"},
-    }[source]
+    }
     long_ago = LONG_AGO * 4 if source != "labels" else []
     for number, day in enumerate([FIRST + timedelta(1)] * 15 + long_ago):
         when = {"event_timestamp": f"{day}T12:00:{number:02d}.5Z", "user_id": "C100001"}
         about = {"transaction_id": f"transactions {number}"} if source == "labels" else {}
-        yield like | when | about | {KEYS[source]: f"{source} {number}"}
+        yield likes[source] | when | about | {KEYS[source]: f"{source} {number}"}
 
 
 class Disturbed:

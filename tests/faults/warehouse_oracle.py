@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -118,7 +118,7 @@ class LogOracle:
             ),
             ("masked", lambda text: text[:1] + "*" * (len(text) - 1)),
         ):
-            self.database.create_function(name, change, [str], str)  # type: ignore[list-item]
+            self.database.create_function(name, change, [str], str)
         rows, letters = [], []
         for record in records:
             headers = dict(record.headers)
@@ -135,7 +135,7 @@ class LogOracle:
         self._fill("records", _SCHEMA, rows)
         self._fill("letters", _LETTERS, letters)
 
-    def _fill(self, name: str, schema: pa.Schema, rows: list[tuple[object, ...]]) -> None:
+    def _fill(self, name: str, schema: pa.Schema, rows: Sequence[tuple[object, ...]]) -> None:
         columns = zip(*rows, strict=True) if rows else [[] for _ in schema]
         arrays = [
             pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)

@@ -1,5 +1,6 @@
 """One set of models, two engines: from what the real sink wrote, gold on BigQuery is what DuckDB
-makes of the same log, row by row; and some dates made anew are what a whole build makes.
+makes of the same log, row by row; some dates made anew are what a whole build makes; and a build
+that fails leaves the last good warehouse.
 
 An emulator by default, the service by `make test-gcp PROJECT=...`.
 """
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,9 @@ from dataflows.runtime.recovery import reset_recovery
 from services.warehouse.bigquery_build import BigQueryTarget, build_on_bigquery
 from services.warehouse.build import Report, build
 from services.warehouse.database import open_database
-from services.warehouse.datasets import Datasets
+from services.warehouse.datasets import BUILDING, LAYERS, Datasets
+from services.warehouse.dbt import Tell
+from services.warehouse.errors import ChecksFailed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -56,8 +60,13 @@ class BigQueryShop:
             **{"bigquery.dataset": self.warehouse.dataset, "bigquery.warehouse_prefix": prefix},
         )
 
-    def build(self, target: BigQueryTarget = "bigquery", full: bool = False) -> Report:
-        return build_on_bigquery(self.config, target, full=full)
+    def build(
+        self,
+        target: BigQueryTarget = "bigquery",
+        full: bool = False,
+        tell: Tell = lambda name: None,
+    ) -> Report:
+        return build_on_bigquery(self.config, target, full=full, tell=tell)
 
     def gold(self, report: Report) -> Gold:
         """Every row of the tables that a build has made."""
@@ -101,6 +110,31 @@ class BigQueryShop:
             publish(bench, "raw.transactions", payment | {"transaction_id": "late payment"})
             publish(bench, "raw.labels", label)
             bench.run(*FLOWS, "load")
+
+    def publish_wrong(self) -> str:
+        """A payment that is not the sum of its items; loaded as well. What it should be."""
+        with self.opened() as bench:
+            payments = [json.loads(r.value or b"{}") for r in bench.records("events.transactions")]
+            payment = next(payment for payment in payments if payment.get("items"))
+            wrong = {"transaction_id": "wrong payment", "total_amount": "0.01"}
+            publish(bench, "events.transactions", payment | wrong)
+            bench.run("load", topic="events.transactions")
+            return str(payment["total_amount"])
+
+    def mend(self, total: str) -> None:
+        """Says in bronze what that payment should have been."""
+        self.warehouse.client.query(
+            f"UPDATE `{self.warehouse.dataset}.transactions` SET total_amount = {total} "
+            "WHERE event_date >= '1970-01-01' AND transaction_id = 'wrong payment'"
+        ).result()
+
+    def payments(self, dataset: str) -> list[tuple[Any, ...]]:
+        """How many payments there are in a gold, and what the wrong one is."""
+        rows = self.warehouse.client.query(
+            "SELECT COUNT(*), MAX(IF(transaction_id = 'wrong payment', total_amount, NULL)) "
+            f"FROM `{dataset}.fct_transactions` WHERE event_date >= '1970-01-01'"
+        ).result()
+        return [row.values() for row in rows]
 
 
 class OpenBench(Bench):
@@ -169,7 +203,8 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builds]:
             yield Builds(shop)
         finally:
             project, _, name = warehouse.dataset.partition(".")
-            for layer in ("silver", "gold", "meta", "vault"):
+            building = [f"{BUILDING}{layer}" for layer in LAYERS]
+            for layer in (*LAYERS, *building, "meta", "vault"):
                 for dataset in (f"{name}_{layer}", f"dev_{name}_{layer}"):
                     warehouse.client.delete_dataset(
                         f"{project}.{dataset}", delete_contents=True, not_found_ok=True
@@ -218,6 +253,35 @@ def test_the_warehouse_says_what_it_was_made_of(builds: Builds) -> None:
     kinds = [row.values() for row in rows]
     first, _, _ = builds.before
     assert kinds == [("full", len(first.dates)), ("changed dates", len(report.dates))]
+
+
+def test_a_build_that_fails_leaves_the_last_good_one(builds: Builds) -> None:
+    """Whoever asks meanwhile is told what it says; once it is mended it is built."""
+    report, _, _ = builds.after
+    shop, before = builds.shop, builds.shop.gold(report)
+    total, told = shop.publish_wrong(), set()
+
+    def ask(node: str) -> None:
+        if node.startswith(("dim_", "fct_", "items_")):
+            told.update(shop.payments(report.file))
+
+    with pytest.raises(ChecksFailed) as failure:
+        shop.build(tell=ask)
+    building = report.file.replace("_gold", f"_{BUILDING}gold")
+    assert str(failure.value) == (
+        f"{report.file}: 1 test fails: items_add_up_to_their_payment (1 rows); the warehouse is as "
+        f"it was; {building} has what was built"
+    )
+    assert told == {(before["fct_transactions"].total(), None)}
+    same(shop.gold(report), before)
+    assert shop.payments(building) == [
+        (before["fct_transactions"].total() + 1, Decimal("0.01")),
+    ]
+    shop.mend(total)
+    assert shop.build().kind == "changed dates"
+    assert shop.payments(report.file) == [
+        (before["fct_transactions"].total() + 1, Decimal(total)),
+    ]
 
 
 def same(found: Gold, wanted: Gold) -> None:

@@ -1,17 +1,21 @@
-"""What is missing for a build on BigQuery is one line: what, where, what to do."""
+"""What is missing for a build on BigQuery is one line: what, where, what to do; and what is put in
+place in part only is put in place by the next build."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import CommandLine
+from google.api_core.exceptions import Forbidden
 from google.cloud import bigquery
 from warehouse_places import Warehouse, emulated
 
-from services.warehouse.datasets import Datasets
+from dataflows.connectors.bigquery_client import BigQueryError
+from services.warehouse.datasets import LAYERS, Datasets
 from services.warehouse.errors import WarehouseError
 
 
@@ -114,3 +118,82 @@ def test_who_may_read_the_project_may_not_read_the_keys(emulator: Warehouse) -> 
     everybody = {"projectReaders", "projectWriters"}
     assert not everybody & {entry.entity_id for entry in vault.access_entries}
     datasets.close()
+
+
+class Layers:
+    """A silver and a gold of one table and two, whose only row says which build has made them."""
+
+    tables = (("silver", "stg_clicks"), ("gold", "dim_users"), ("gold", "fct_clicks"))
+
+    def __init__(self, warehouse: Warehouse, prefix: str):
+        self.client = warehouse.client
+        self.datasets = Datasets(warehouse.dataset, prefix)
+
+    def build(self, number: int) -> None:
+        for layer, table in self.tables:
+            self.client.create_dataset(self.datasets.building(layer), exists_ok=True)
+            sql = f"CREATE OR REPLACE TABLE `{self.datasets.building(layer)}.{table}` AS SELECT"
+            self.client.query(f"{sql} {number} AS build").result()
+
+    def found(self, place: Callable[[str], str]) -> list[int]:
+        tables = [f"`{place(layer)}.{table}`" for layer, table in self.tables]
+        read = [self.client.query(f"SELECT build FROM {table}").result() for table in tables]
+        return [row["build"] for rows in read for row in rows]
+
+
+@pytest.fixture
+def layers(emulator: Warehouse, request: pytest.FixtureRequest) -> Iterator[Layers]:
+    made = Layers(emulator, f"{request.node.name.removeprefix('test_')[:40]}_")
+    yield made
+    made.datasets.close()
+
+
+def test_only_what_was_found_good_is_put_in_place(layers: Layers) -> None:
+    layers.build(1)
+    layers.datasets.intend_to_publish()
+    layers.datasets.publish_if_intended()
+    layers.build(2)
+    layers.datasets.publish_if_intended()
+    assert layers.found(layers.datasets.name) == [1, 1, 1]
+    assert layers.datasets.gold_rows() == {"dim_users": 1, "fct_clicks": 1}
+
+
+def test_putting_in_place_that_was_cut_off_is_finished(
+    layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers.build(1)
+    layers.datasets.intend_to_publish()
+    layers.datasets.publish_if_intended()
+    layers.build(2)
+    layers.datasets.intend_to_publish()
+    copy, copied = bigquery.Client.copy_table, list[str]()
+
+    def cut_off(self: bigquery.Client, origin: str, target: str, **options: Any) -> Any:
+        if len(copied) == 2:
+            raise Forbidden("no more today")
+        copied.append(target)
+        return copy(self, origin, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bigquery.Client, "copy_table", cut_off)
+        with pytest.raises(BigQueryError, match="fct_clicks"):
+            layers.datasets.publish_if_intended()
+    assert layers.found(layers.datasets.name) == [2, 2, 1]
+    layers.datasets.publish_if_intended()
+    assert layers.found(layers.datasets.name) == [2, 2, 2]
+    layers.build(3)
+    layers.datasets.publish_if_intended()
+    assert layers.found(layers.datasets.name) == [2, 2, 2]
+
+
+def test_a_build_begins_with_the_last_good_one(layers: Layers) -> None:
+    layers.build(1)
+    layers.datasets.intend_to_publish()
+    layers.datasets.publish_if_intended()
+    layers.build(2)  # and fails
+    layers.datasets.start_building(from_last_good=True)
+    assert layers.found(layers.datasets.building) == [1, 1, 1]
+    layers.datasets.start_building(from_last_good=False)
+    names = {dataset.dataset_id for dataset in layers.client.list_datasets()}
+    assert {layers.datasets.name(layer).partition(".")[2] for layer in LAYERS} <= names
+    assert not {layers.datasets.building(layer).partition(".")[2] for layer in LAYERS} & names
