@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from places import SMALL_DEMO, Demonstrated, demo
 
 
@@ -21,6 +22,7 @@ def test_a_demo_adds_up_leaves_a_report_and_replaces_an_earlier_one(
     assert not (directory / "demo" / "lake" / "stale").exists()
 
 
+@pytest.mark.slow
 def test_a_demo_runs_again_where_one_has_run(demonstrated: Demonstrated, tmp_path: Path) -> None:
     shutil.copytree(demonstrated.directory / "demo", tmp_path / "demo")
     done = demo(tmp_path, *SMALL_DEMO, "--seed", "4")

@@ -231,6 +231,7 @@ def test_what_is_wrong_is_named_by_its_place(
     assert [file.name for file in tidegate.directory.iterdir()] == ["s.csv"]
 
 
+@pytest.mark.slow
 def test_any_text_is_survived(tidegate: CommandLine, shared_data: Path) -> None:
     texts = json.loads((shared_data / "naughty_strings.json").read_text("utf-8"))
     for number, text in enumerate(texts):

@@ -101,6 +101,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
     return Shop(tmp_path, f"memory://{uuid4()}" if request.param == "memory" else "")
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(writes, writes)
 def test_what_is_restored_is_the_lake_and_goes_on_as_it(
