@@ -24,7 +24,7 @@ from dataflows.runtime.recovery import Lease
 from services.warehouse.bronze import BronzeTable, bronze_tables
 from services.warehouse.build import NODES, Kind, Report, complaint
 from services.warehouse.changes import Holdings, changed_cells, dates_to_build
-from services.warehouse.datasets import BUILDING, LAYERS, Datasets, LastBuild
+from services.warehouse.datasets import LAYERS, Datasets, LastBuild
 from services.warehouse.dbt import Dbt, ReadUpTo, Target, Tell
 from services.warehouse.dbt_process import Node
 from services.warehouse.errors import WarehouseError
@@ -164,12 +164,12 @@ def _left(datasets: Datasets) -> str:
 
 
 def _places(datasets: Datasets) -> Places:
-    begin = datasets.prefix
+    building, good = datasets.building_prefix, datasets.prefix
     return Places(
         "bigquery",
         "bigquery",
         f"{datasets.project}.{datasets.bronze}.",
-        {f"{begin}{BUILDING}{layer}": f"{begin}{layer}" for layer in LAYERS},
+        {f"{building}{layer}": f"{good}{layer}" for layer in LAYERS},
     )
 
 
@@ -178,7 +178,7 @@ def _target(name: BigQueryTarget, datasets: Datasets) -> Target:
         "WAREHOUSE_GCP_PROJECT": datasets.project,
         "WAREHOUSE_GCP_LOCATION": datasets.location,
         "WAREHOUSE_BRONZE": datasets.bronze,
-        "WAREHOUSE_PREFIX": datasets.prefix,
-        "WAREHOUSE_BUILDING": BUILDING,
+        "WAREHOUSE_PREFIX": datasets.building_prefix,
+        "WAREHOUSE_VAULT": f"{datasets.prefix}vault",
     }
     return Target(name, environment)

@@ -8,8 +8,10 @@ in order, so those below an offset are always the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dataflows.connectors.bigquery import LINEAGE_PARTITION
@@ -23,7 +25,6 @@ from services.warehouse.pseudonym_keys import padded_keys
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
-BUILDING = "building_"
 LAYERS = ("silver", "gold")
 _OF_DBT = "__dbt_tmp"  # ends the names of tables that dbt makes on the way
 _CALL_S = 60.0
@@ -69,9 +70,7 @@ _NODE_RESULTS = [
     _column("failures", "INTEGER"),
     _column("message", "STRING"),
 ]
-
-
-_PUBLISHING = [_column("begun_at", "TIMESTAMP")]
+_PUBLISHING = [_column("building", "STRING")]
 
 
 class LastBuild(NamedTuple):
@@ -99,6 +98,8 @@ class Datasets:
 
         self.project, self.bronze = parse_dataset(bronze)
         self.prefix = prefix
+        # Of this build alone: what BigQuery still does for one that was killed does not meet it.
+        self.building_prefix = f"{prefix}building_{secrets.token_hex(4)}_"
         self._client = connect(self.project)
         with explained(bronze):
             try:
@@ -118,8 +119,8 @@ class Datasets:
         return f"{self.project}.{self.prefix}{layer}"
 
     def building(self, layer: str) -> str:
-        """The dataset in which that layer is built, with its project."""
-        return self.name(f"{BUILDING}{layer}")
+        """The dataset in which this build makes that layer, with its project."""
+        return f"{self.project}.{self.building_prefix}{layer}"
 
     def need_tables(self, tables: Iterable[str]) -> None:
         """Raises:
@@ -222,44 +223,49 @@ class Datasets:
         self._put(f"{self.name('meta')}.last_build", _LAST_BUILD, [last], anew=True)
 
     def start_building(self, *, from_last_good: bool) -> None:
-        """Empties the datasets that are built in, and fills them with what the last build made."""
-        self._remove_building()
+        """Removes what builds before have left half done; then this one has nothing yet, or a copy
+        of silver and gold."""
+        self._remove_buildings()
         if from_last_good:
-            self._copy_layers(self.name, self.building)
+            self._copy_layers(self.prefix, self.building_prefix)
 
     def intend_to_publish(self) -> None:
         """What is built is good: from now on it will be put in place, if not by this process."""
         self._make(self.name("meta"))
-        row = {"begun_at": datetime.now(UTC).isoformat()}
-        self._put(self._publishing, _PUBLISHING, [row], anew=True)
+        self._put(self._publishing, _PUBLISHING, [{"building": self.building_prefix}], anew=True)
 
     def publish_if_intended(self) -> None:
-        """Puts what is built in place of silver and gold, if that was intended and is not done.
+        """Puts what this build, or one before, has made in place of silver and gold, if that was
+        intended and is not done.
 
         Each table is replaced in one step, all of them within seconds; not at one instant, for
         BigQuery has no such thing for whole tables. Cut off in between, the same again does what
         is left.
         """
-        if not self._rows_if_there(self._publishing, "*"):
-            return
-        self._copy_layers(self.building, self.name)
-        with explained(self._publishing):
-            self._client.delete_table(self._publishing, timeout=_CALL_S)
-        self._remove_building()
+        for (building_prefix,) in self._rows_if_there(self._publishing, "building"):
+            self._copy_layers(building_prefix, self.prefix)
+            with explained(self._publishing):
+                self._client.delete_table(self._publishing, timeout=_CALL_S)
+            self._remove_buildings()
 
-    def _copy_layers(self, origin: Callable[[str], str], target: Callable[[str], str]) -> None:
-        """Copy jobs, all at once: BigQuery bills none, and each replaces its table in one step."""
+    def _copy_layers(self, origin: str, target: str) -> None:
+        """Copy jobs, all at once: BigQuery bills none, and each replaces its table in one step.
+
+        Args:
+            origin, target: what stands before the names of the layers.
+        """
         from google.cloud import bigquery
 
         config = bigquery.CopyJobConfig(write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE)
         jobs = []
         for layer in LAYERS:
-            self._make(target(layer))
-            for table in self._tables(origin(layer)):
-                place = f"{target(layer)}.{table}"
+            taken, given = (f"{self.project}.{prefix}{layer}" for prefix in (origin, target))
+            self._make(given)
+            for table in self._tables(taken):
+                place = f"{given}.{table}"
                 with explained(place):
                     job = self._client.copy_table(
-                        f"{origin(layer)}.{table}",
+                        f"{taken}.{table}",
                         place,
                         location=self.location,
                         job_config=config,
@@ -270,11 +276,15 @@ class Datasets:
             with explained(place):
                 job.result(timeout=_QUERY_S)
 
-    def _remove_building(self) -> None:
-        for layer in LAYERS:
-            with explained(self.building(layer)):
+    def _remove_buildings(self) -> None:
+        layers = "|".join(LAYERS)
+        building = re.compile(rf"{re.escape(self.prefix)}building_[0-9a-f]{{8}}_({layers})")
+        with explained(self.project):
+            datasets = [found.dataset_id for found in self._client.list_datasets(timeout=_CALL_S)]
+        for place in (f"{self.project}.{name}" for name in datasets if building.fullmatch(name)):
+            with explained(place):
                 self._client.delete_dataset(
-                    self.building(layer), delete_contents=True, not_found_ok=True, timeout=_CALL_S
+                    place, delete_contents=True, not_found_ok=True, timeout=_CALL_S
                 )
 
     def gold_rows(self) -> dict[str, int]:

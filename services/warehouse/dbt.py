@@ -44,7 +44,6 @@ def duckdb_target(file: Path, key: bytes, memory: str = "3GB") -> Target:
         "WAREHOUSE_MEMORY": memory,
         "WAREHOUSE_BRONZE": SCHEMA,
         "WAREHOUSE_PREFIX": "",
-        "WAREHOUSE_BUILDING": "",
         "DBT_ENV_SECRET_PSEUDONYM_INNER": inner,
         "DBT_ENV_SECRET_PSEUDONYM_OUTER": outer,
     }

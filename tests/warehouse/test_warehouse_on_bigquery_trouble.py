@@ -127,7 +127,18 @@ class Layers:
 
     def __init__(self, warehouse: Warehouse, prefix: str):
         self.client = warehouse.client
+        self._bronze, self._prefix = warehouse.dataset, prefix
         self.datasets = Datasets(warehouse.dataset, prefix)
+
+    def next_build(self) -> None:
+        """Another process builds."""
+        self.datasets.close()
+        self.datasets = Datasets(self._bronze, self._prefix)
+
+    def buildings(self) -> list[str]:
+        """The datasets of builds that are there."""
+        names = [dataset.dataset_id for dataset in self.client.list_datasets()]
+        return [name for name in names if name.startswith(f"{self._prefix}building_")]
 
     def build(self, number: int) -> None:
         for layer, table in self.tables:
@@ -179,6 +190,7 @@ def test_putting_in_place_that_was_cut_off_is_finished(
         with pytest.raises(BigQueryError, match="fct_clicks"):
             layers.datasets.publish_if_intended()
     assert layers.found(layers.datasets.name) == [2, 2, 1]
+    layers.next_build()
     layers.datasets.publish_if_intended()
     assert layers.found(layers.datasets.name) == [2, 2, 2]
     layers.build(3)
@@ -191,9 +203,26 @@ def test_a_build_begins_with_the_last_good_one(layers: Layers) -> None:
     layers.datasets.intend_to_publish()
     layers.datasets.publish_if_intended()
     layers.build(2)  # and fails
+    layers.next_build()
     layers.datasets.start_building(from_last_good=True)
     assert layers.found(layers.datasets.building) == [1, 1, 1]
+    assert len(layers.buildings()) == len(LAYERS)
+    layers.next_build()
     layers.datasets.start_building(from_last_good=False)
-    names = {dataset.dataset_id for dataset in layers.client.list_datasets()}
-    assert {layers.datasets.name(layer).partition(".")[2] for layer in LAYERS} <= names
-    assert not {layers.datasets.building(layer).partition(".")[2] for layer in LAYERS} & names
+    assert layers.buildings() == []
+    assert layers.found(layers.datasets.name) == [1, 1, 1]
+
+
+def test_what_a_killed_build_still_makes_is_no_part_of_the_next(layers: Layers) -> None:
+    """BigQuery ends a query that nobody waits for any more."""
+    killed = layers.datasets.building("gold")
+    layers.build(1)
+    layers.next_build()
+    layers.datasets.start_building(from_last_good=False)
+    layers.build(2)
+    layers.client.create_dataset(killed, exists_ok=True)
+    layers.client.query(f"CREATE TABLE `{killed}.fct_clicks` AS SELECT 1 AS build").result()
+    layers.datasets.intend_to_publish()
+    layers.datasets.publish_if_intended()
+    assert layers.found(layers.datasets.name) == [2, 2, 2]
+    assert layers.buildings() == []

@@ -32,5 +32,5 @@
 {%- endmacro %}
 
 {% macro pseudonym_keys() -%}
-    `{{ target.project }}`.{{ env_var('WAREHOUSE_PREFIX', '') }}vault.pseudonym_keys
+    `{{ target.project }}`.{{ env_var('WAREHOUSE_VAULT', 'vault') }}.pseudonym_keys
 {%- endmacro %}
