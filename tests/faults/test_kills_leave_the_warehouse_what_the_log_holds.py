@@ -28,9 +28,9 @@ from dataflows.connectors.records import published
 from dataflows.flows.pseudonyms import load_key
 from services.status.peek import Record
 
-FLOWS = ("ingest", "sessionize", "features", "score", "late")
+FLOWS = ("ingest", "sessionize", "features", "score", "watch", "late")
 FIRST, DAYS = date(2026, 3, 2), 3
-TIMED = ("events.", "sessions", "scores", "alerts")
+TIMED = ("events.", "sessions", "scores", "alerts", "incidents")
 LONG_AGO = [date(2026, 2, day) for day in (10, 11, 12)]
 SETTINGS = {"TIDEGATE_SLOTS_BATCH_RECORDS": "50"}
 DATES = ("--from", str(LONG_AGO[0]), "--to", str(LONG_AGO[-1]))

@@ -25,7 +25,13 @@ KEYS = {
     "product_catalog": "event_id",
     "transactions": "transaction_id",
 }
-DERIVED = {"sessions": "session_id", "scores": "transaction_id", "alerts": "alert_id"}
+DERIVED = {
+    "sessions": "session_id",
+    "scores": "transaction_id",
+    "alerts": "alert_id",
+    "incidents": "incident_id",
+}
+BEGIN = ("sessions", "incidents")  # they have an instant at which they began
 PLACE = ("_topic", "_log_partition", "_offset")
 
 # What silver calls otherwise than the document does, or does not keep as it came.
@@ -68,6 +74,12 @@ _ELSEWHERE = {
         "group_id": "coalesce(doc ->> '$.group_id', doc ->> '$.alert_id')",
         "reason_count": "coalesce(json_array_length(doc -> '$.reasons'), 0)",
         "first_reason": "doc ->> '$.reasons[0].rule'",
+    },
+    "stg_incidents": {
+        "device_id": "pseudonym(doc ->> '$.device_id')",
+        "event_count": "doc ->> '$.events'",
+        "text": "CASE WHEN (doc ->> '$.device_id') IS NULL THEN doc ->> '$.text' ELSE "
+        "replace(doc ->> '$.text', doc ->> '$.device_id', pseudonym(doc ->> '$.device_id')) END",
     },
 }
 # Not compared: lists of records are, item by item, in stg_transaction_items; what ingest looked up,
@@ -216,7 +228,8 @@ class LogOracle:
             """
         )
         order = {**dict.fromkeys(KEYS, "arrived, "), **dict.fromkeys(DERIVED, "")}
-        order["sessions"] = "CAST(doc ->> '$.revision' AS INT) DESC, "
+        order |= dict.fromkeys(BEGIN, "CAST(doc ->> '$.revision' AS INT) DESC, ")
+        order["incidents"] += "_topic DESC, _log_partition DESC, _offset DESC, "
         parts = [
             f"""
             SELECT * FROM (
@@ -232,6 +245,7 @@ class LogOracle:
         ]
         run(f"CREATE OR REPLACE TEMP TABLE judged AS {' UNION ALL '.join(parts)}")
         run("DELETE FROM judged WHERE tbl = 'sessions' AND (doc ->> '$.superseded_by') IS NOT NULL")
+        run("DELETE FROM judged WHERE tbl = 'incidents' AND CAST(doc ->> '$.events' AS INT) = 0")
 
     def _compare_events(self, table: str) -> int:
         silver = f"stg_{table}"
@@ -256,7 +270,7 @@ class LogOracle:
             "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = 'warehouse' "
             f"AND schema_name = 'silver' AND table_name = 'stg_{table}'"
         ).fetchall()
-        instant = "started_at" if table == "sessions" else "event_timestamp"
+        instant = "started_at" if table in BEGIN else "event_timestamp"
         elsewhere = {
             **_ELSEWHERE.get(f"stg_{table}", {}),
             **{name: name for name in PLACE},

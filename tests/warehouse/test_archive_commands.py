@@ -18,7 +18,7 @@ from services.warehouse.build import build
 pytestmark = pytest.mark.slow
 
 TABLES = (
-    *("alerts", "clickstream", "customer_profiles", "customer_support", "labels"),
+    *("alerts", "clickstream", "customer_profiles", "customer_support", "incidents", "labels"),
     *("product_catalog", "scores", "sessions", "transactions"),
 )
 FIGURE = re.compile(r"\d[\d,.]*( [kMG]B)?")
