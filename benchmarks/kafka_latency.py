@@ -28,6 +28,7 @@ from dataflows.runtime.config import load_config
 from services.broker.broker import Broker
 
 TICK_S = 0.01
+USERS = 1_000_000  # of few, each would soon have paid often within an hour
 ALERTS_S = 20
 ALERTS_S_BEFORE = 4  # until it counts: a thousand alerts an hour of one rule are a flood
 WARM_UP_S = 90.0  # at most: imports, compilation, the first alerts
@@ -56,8 +57,8 @@ class Traffic:
     def tick(self, number: int, alerts_s: int) -> None:
         now = time.time()
         (at,) = format_timestamps(np.array([int(now * 1e6)]))
-        for user in self._rng.integers(0, 20_000, self._a_tick).tolist():
-            self._pay(f"u-{user:05d}", at)
+        for user in self._rng.integers(0, USERS, self._a_tick).tolist():
+            self._pay(f"u-{user:06d}", at)
         if number % round(1 / TICK_S / alerts_s) == 0:
             self.sent[self._pay(f"again-{number % 7}", at)] = time.time()
         self._producer.poll(0)
