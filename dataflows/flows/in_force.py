@@ -280,24 +280,23 @@ def open_applied_to_sessions(log: Log, folder: Path, version: str) -> SessionMod
 def _opened(log: Log, folder: Path, name: str, version: str) -> tuple[Card, Model, str]:
     """A model and where it is. A log that a replay has filled holds none: what the folder has under
     the version is the same, for versions are hashes."""
-    registry = Registry(folder)
-    if version not in kept_artifacts(log) and registry.holds(name, version):
-        return *registry.open(name, version), str(folder / name / version)
-    place = f"{MODELS}: model {version}"
-    return *_kept_artifact(log, version).open(place), place
-
-
-def _kept_artifact(log: Log, version: str) -> Artifact:
+    registry, place = Registry(folder), f"{MODELS}: model {version}"
     # What one transaction wrote becomes visible in one partition before the other.
     give_up = time.monotonic() + _PATIENCE_S
-    while True:
-        for _, value in _kept(log, MODELS):
-            artifact = _artifacts(value).get(version)
-            if artifact is not None:
-                return artifact
+    while (artifact := _kept_artifact(log, version)) is None:
+        if registry.holds(name, version):
+            return *registry.open(name, version), str(folder / name / version)
         if time.monotonic() > give_up:
             raise ModelError(f"{MODELS}: does not hold model {version}: promote it again")
         time.sleep(_PAUSE_S)
+    return *artifact.open(place), place
+
+
+def _kept_artifact(log: Log, version: str) -> Artifact | None:
+    for _, value in _kept(log, MODELS):
+        if (artifact := _artifacts(value).get(version)) is not None:
+            return artifact
+    return None
 
 
 def _applied_rules(log: Log) -> Iterator[tuple[int, AppliedRules]]:
