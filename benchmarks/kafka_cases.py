@@ -115,17 +115,14 @@ def throughput(
     """Flows over partition 0 of their topics, each on the output of the one before, in a process of
     its own: exactly once, snapshots on. `blocks` holds WARM_UP_EVENTS more than `events`."""
     with broker() as kafka, tempfile.TemporaryDirectory() as directory:
-        overrides = {
-            **{"data_dir": directory, "bus": kafka.url, "partitions": ONE_EACH},
-            "slots.snapshot_interval": snapshot_interval,
-        }
+        overrides = {"data_dir": directory, "bus": kafka.url, "partitions": ONE_EACH}
         log = open_shop(load_config(None, {}, overrides)).log
         feed = Feed(kafka.url.removeprefix("kafka://"), next(iter(hops.values())))
         records = [record for keys, values in blocks for record in zip(keys, values, strict=True)]
         feed.commit(records[:WARM_UP_EVENTS])
         with ExitStack() as running:
             workers = [
-                running.enter_context(worker({flow: topic}, overrides))
+                running.enter_context(worker({flow: topic}, overrides, snapshot_interval))
                 for flow, topic in hops.items()
             ]
             _await_drained(log, hops, workers)
@@ -173,7 +170,7 @@ def _payments(users: int, events: int) -> Iterator[Block]:
 
 @contextmanager
 def worker(
-    hops: Mapping[str, str], settings: Mapping[str, object]
+    hops: Mapping[str, str], settings: Mapping[str, object], snapshot_interval: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`tidegate run` on partition 0 of each flow's topic; must stop cleanly."""
     data_dir, bus = str(settings["data_dir"]), str(settings["bus"])
@@ -182,9 +179,7 @@ def worker(
     environment = {
         "TIDEGATE_BUS": bus,
         "TIDEGATE_CONFIG": _config_file(Path(data_dir)),
-        "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": str(
-            settings.get("slots.snapshot_interval", SNAPSHOT_INTERVAL)
-        ),
+        "TIDEGATE_SLOTS_SNAPSHOT_INTERVAL": snapshot_interval,
         "OMP_NUM_THREADS": "1",
         "RUST_BACKTRACE": "0",
     }
